@@ -1,0 +1,486 @@
+//! Names and lifetime: creating, attaching to, leaving and removing a segment.
+//!
+//! The rule that all of it rests on: **only the holder of the door of a file may take a name from it,
+//! after checking under that lock that the name is still the file's own.** Whoever locks the whole
+//! range holds the door too, and knows that nobody is attached and nobody can attach.
+//!
+//! Killed at any instruction, a process leaves at most: a nameless file (gone with it), a whole segment
+//! that nobody is attached to (which `open` attaches to and `create` replaces), or no name at all.
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::time::{Duration, Instant};
+
+use crate::atomic::AtomicU32;
+use crate::deadline::now;
+use crate::error::OpenError;
+use crate::layout::{CHANNEL, Ends, Expected, Geometry, HEADER, LIVE, Live, RING, UncheckedHeader};
+use crate::sys::lease::{Identity, Joined, Lease};
+use crate::sys::region::Region;
+use crate::sys::segment::{self, Mapping};
+use crate::sys::{futex, random};
+
+/// How long to wait for somebody who is in the middle of attaching, leaving or removing.
+const PATIENCE: Duration = Duration::from_secs(5);
+const LONGEST_NAME: usize = 200;
+/// What made-up names begin with; the header says for certain.
+const MADE_UP: &str = "anon-";
+
+/// A segment that this process is attached to: mapped, and leased so that everybody can see it.
+pub(crate) struct Attachment {
+    /// Unmapped before the seat is given up.
+    mapping: Mapping,
+    seat: Seat,
+    /// How lock words still owned by a reused id are put right.
+    bury: fn(&Ends, u32),
+}
+
+/// A place among those attached: as long as it is kept, nobody replaces or reclaims the segment. The
+/// last one who gives it up takes the name away.
+struct Seat {
+    name: String,
+    path: CString,
+    geometry: Geometry,
+    lease: Lease,
+}
+
+/// What to create.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) geometry: Geometry,
+    pub(crate) mode: u32,
+    pub(crate) bury: fn(&Ends, u32),
+}
+
+/// Checks a name against the rules.
+pub(crate) fn check_name(name: &str) -> Result<(), OpenError> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    let reason = if name.is_empty() {
+        "it is empty"
+    } else if name.len() > LONGEST_NAME {
+        "it is longer than 200 bytes"
+    } else if name.starts_with('.') {
+        "it begins with a dot"
+    } else if !name.bytes().all(allowed) {
+        "it holds another character"
+    } else {
+        return Ok(());
+    };
+    Err(OpenError::InvalidName { name: name.to_owned(), reason })
+}
+
+/// Attaches to an existing segment.
+pub(crate) fn open(
+    name: &str,
+    expected: Expected<'_>,
+    bury: fn(&Ends, u32),
+) -> Result<Attachment, OpenError> {
+    check_name(name)?;
+    let path = path(name)?;
+    let mut patience = Patience::new();
+    loop {
+        if let Some(attachment) = try_open(name, &path, expected, bury)? {
+            return Ok(attachment);
+        }
+        patience.pause()?;
+    }
+}
+
+/// Makes a segment of this name; one that a crash of everybody left behind is replaced.
+pub(crate) fn create(name: &str, plan: &Plan) -> Result<Attachment, OpenError> {
+    check_name(name)?;
+    let path = path(name)?;
+    if find_out(name, &path)? == Standing::InUse {
+        return Err(OpenError::AlreadyExists { name: name.to_owned() });
+    }
+    let nameless = Nameless::make(name, plan)?;
+    let mut patience = Patience::new();
+    loop {
+        match nameless.link(&path) {
+            Ok(()) => return Ok(nameless.named(path, plan)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(explain(name, "name the segment", error)),
+        }
+        match clear(name, &path)? {
+            Standing::Gone => {}
+            Standing::InUse => return Err(OpenError::AlreadyExists { name: name.to_owned() }),
+            Standing::Unclear => patience.pause()?,
+        }
+    }
+}
+
+/// Attaches to a segment, or makes it.
+pub(crate) fn open_or_create(
+    name: &str,
+    expected: Expected<'_>,
+    plan: &Plan,
+) -> Result<Attachment, OpenError> {
+    let mut patience = Patience::new();
+    loop {
+        match open(name, expected, plan.bury) {
+            Err(OpenError::NotFound { .. }) => {}
+            opened => return opened,
+        }
+        match create(name, plan) {
+            Err(OpenError::AlreadyExists { .. }) => patience.pause()?,
+            created => return created,
+        }
+    }
+}
+
+/// Makes a segment under a fresh name, after sweeping up what crashes left behind under such names.
+pub(crate) fn create_made_up(plan: &Plan) -> Result<Attachment, OpenError> {
+    sweep();
+    loop {
+        let name = format!("{MADE_UP}{:016x}", random().map_err(OpenError::Io)?);
+        match create(&name, plan) {
+            Err(OpenError::AlreadyExists { .. }) => {}
+            created => return created,
+        }
+    }
+}
+
+/// Takes the name away, even while the segment is in use. What is not ours is removed too, if it is a
+/// file: it stands under a name of ours, and a segment damaged beyond recognition must not stay for ever.
+pub(crate) fn remove(name: &str) -> Result<(), OpenError> {
+    check_name(name)?;
+    let path = path(name)?;
+    let mut patience = Patience::new();
+    loop {
+        let file = segment::open(&path).map_err(|error| explain_open(name, error))?;
+        let lease = Lease::new(file).map_err(OpenError::Io)?;
+        if segment::file_len(lease.fd()).map_err(OpenError::Io)?.is_none() {
+            return Err(not_a_file(name));
+        }
+        if lease.take_door().map_err(OpenError::Io)?
+            && segment::is_named(&path, lease.fd()).map_err(OpenError::Io)?
+        {
+            return segment::unlink(&path).map_err(|error| explain(name, "remove the segment", error));
+        }
+        patience.pause()?;
+    }
+}
+
+/// Removes the made-up segments of this user that nobody is attached to. What stands in the way of that
+/// is somebody else's business.
+fn sweep() {
+    for name in segment::names().unwrap_or_default() {
+        let Ok(path) = path(&name) else { continue };
+        if name.starts_with(MADE_UP) && segment::is_own(&path) {
+            _ = clear_if(&name, &path, |header| header.is_anonymous() && !header.is_persistent());
+        }
+    }
+}
+
+/// What there is to a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// Nothing bears it.
+    Gone,
+    /// Not to be replaced: somebody is attached, or it is persistent, or not ours.
+    InUse,
+    /// Somebody is in the middle of something.
+    Unclear,
+}
+
+/// Whether `create` has a chance, without changing anything.
+fn find_out(name: &str, path: &CStr) -> Result<Standing, OpenError> {
+    let Some((lease, header)) = look_into(name, path)? else { return Ok(Standing::Gone) };
+    Ok(match header {
+        Some(header) if !header.is_persistent() => match lease.somebody_attached().map_err(OpenError::Io)? {
+            Some(true) => Standing::InUse,
+            Some(false) => Standing::Gone,
+            None => Standing::Unclear,
+        },
+        _ => Standing::InUse,
+    })
+}
+
+/// Takes the name from a segment that is ours, not persistent, and that nobody is attached to.
+fn clear(name: &str, path: &CStr) -> Result<Standing, OpenError> {
+    clear_if(name, path, |header| !header.is_persistent())
+}
+
+fn clear_if(
+    name: &str,
+    path: &CStr,
+    replaceable: impl Fn(&UncheckedHeader) -> bool,
+) -> Result<Standing, OpenError> {
+    let Some((lease, header)) = look_into(name, path)? else { return Ok(Standing::Gone) };
+    if !header.is_some_and(|header| replaceable(&header)) {
+        return Ok(Standing::InUse);
+    }
+    if lease.close_to_all().map_err(OpenError::Io)? {
+        take_name(name, path, &lease)?;
+        return Ok(Standing::Gone);
+    }
+    Ok(match lease.somebody_attached().map_err(OpenError::Io)? {
+        Some(true) => Standing::InUse,
+        Some(false) | None => Standing::Unclear,
+    })
+}
+
+/// Unlinks the name if it is still this file's. The caller holds the door.
+fn take_name(name: &str, path: &CStr, lease: &Lease) -> Result<(), OpenError> {
+    if segment::is_named(path, lease.fd()).map_err(OpenError::Io)? {
+        segment::unlink(path).map_err(|error| explain(name, "remove the segment", error))?;
+    }
+    Ok(())
+}
+
+/// The open file and its header, if it is ours; `None` if there is no file.
+fn look_into(name: &str, path: &CStr) -> Result<Option<(Lease, Option<UncheckedHeader>)>, OpenError> {
+    let file = match segment::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        // It exists; whose it is does not matter to somebody who wants to make it.
+        Err(error) if is_foreign(&error) || error.kind() == io::ErrorKind::PermissionDenied => {
+            return Err(OpenError::AlreadyExists { name: name.to_owned() });
+        }
+        Err(error) => return Err(explain(name, "open the segment", error)),
+    };
+    let lease = Lease::new(file).map_err(OpenError::Io)?;
+    let header = read_header(&lease).map_err(OpenError::Io)?.and_then(|(header, _)| header);
+    Ok(Some((lease, header)))
+}
+
+/// The header, if it is one of ours, and the length of the file; `None` if it is no regular file.
+fn read_header(lease: &Lease) -> io::Result<Option<(Option<UncheckedHeader>, u64)>> {
+    let Some(len) = segment::file_len(lease.fd())? else { return Ok(None) };
+    let mut bytes = [0; HEADER];
+    let got = segment::read_start(lease.fd(), &mut bytes)?;
+    Ok(Some((UncheckedHeader::read(&bytes[..got]), len)))
+}
+
+/// `None` if somebody was in the way for a moment.
+fn try_open(
+    name: &str,
+    path: &CStr,
+    expected: Expected<'_>,
+    bury: fn(&Ends, u32),
+) -> Result<Option<Attachment>, OpenError> {
+    let file = segment::open(path).map_err(|error| explain_open(name, error))?;
+    let lease = Lease::new(file).map_err(OpenError::Io)?;
+    let (header, len) = read_header(&lease).map_err(OpenError::Io)?.ok_or_else(|| not_a_file(name))?;
+    let Some(header) = header else {
+        let reason = format!("its {len} bytes do not begin like one");
+        return Err(OpenError::NotShmq { name: name.to_owned(), reason });
+    };
+    let geometry = header.check(len, expected).map_err(|disbelief| disbelief.about(name))?;
+    let Joined::As(identity) = lease.join(|_| ()).map_err(OpenError::Io)? else { return Ok(None) };
+    // It counts for everybody from here on; whatever goes wrong now, the seat is given up again.
+    let seat = Seat { name: name.to_owned(), path: path.to_owned(), geometry, lease };
+    // Another description, since a mapping would keep the lease alive; by name, which shows that the
+    // name was not taken away or given to another segment before we had our seat.
+    let file = segment::reopen_by_name(path, seat.lease.fd()).map_err(|error| explain_open(name, error))?;
+    let Some(file) = file else { return Ok(None) };
+    let mapping = Mapping::new(&file, seat.geometry.segment_len())
+        .map_err(|error| explain(name, "map the segment", error))?;
+    let attachment = Attachment { mapping, seat, bury };
+    bury(attachment.ends(), identity.id());
+    Ok(Some(attachment))
+}
+
+/// A segment that is complete but for its name, and already leased.
+struct Nameless {
+    attachment: Attachment,
+    /// It bears a stopgap name meanwhile, because nameless files are refused here.
+    stopgap: bool,
+}
+
+impl Nameless {
+    fn make(name: &str, plan: &Plan) -> Result<Self, OpenError> {
+        Self::try_make(name, plan).map_err(|error| match error.raw_os_error() {
+            Some(libc::ENOSPC | libc::EDQUOT) => {
+                let needed = plan.geometry.segment_len() as u64;
+                OpenError::NoSpace { needed, available: segment::free_space() }
+            }
+            _ => explain(name, "create the segment", error),
+        })
+    }
+
+    fn try_make(name: &str, plan: &Plan) -> io::Result<Self> {
+        let (file, stopgap) = match segment::open_unnamed() {
+            Ok(file) => (file, None),
+            Err(error) if refuses_nameless(&error) => {
+                let stopgap = segment::path(&format!("{name}+new-{:016x}", random()?))?;
+                (segment::open_new(&stopgap)?, Some(stopgap))
+            }
+            Err(error) => return Err(error),
+        };
+        // The seat keeps the options, but what has no name yet is not to be kept.
+        let geometry = Geometry { nonce: random()?, persistent: false, ..plan.geometry.clone() };
+        let len = geometry.segment_len();
+        let header = Geometry { persistent: plan.geometry.persistent, ..geometry.clone() }.to_bytes();
+        let path = stopgap.clone().unwrap_or_default();
+        let seat = Seat { name: name.to_owned(), path, geometry, lease: Lease::new(file)? };
+        segment::allocate(seat.lease.fd(), len as u64)?;
+        segment::write_start(seat.lease.fd(), &header)?;
+        let mapping = Mapping::new(&segment::reopen(seat.lease.fd())?, len)?;
+        segment::set_mode(seat.lease.fd(), plan.mode)?;
+        match seat.lease.join(|_| ())? {
+            Joined::As(_) => {
+                let attachment = Attachment { mapping, seat, bury: plan.bury };
+                Ok(Self { attachment, stopgap: stopgap.is_some() })
+            }
+            Joined::Refused => Err(io::ErrorKind::ResourceBusy.into()),
+        }
+    }
+
+    fn link(&self, path: &CStr) -> io::Result<()> {
+        let seat = &self.attachment.seat;
+        if self.stopgap {
+            segment::rename_new(&seat.path, path)
+        } else {
+            segment::link(seat.lease.fd(), path)
+        }
+    }
+
+    /// After `link`: from here on it is like any other attachment.
+    fn named(mut self, path: CString, plan: &Plan) -> Attachment {
+        self.attachment.seat.path = path;
+        self.attachment.seat.geometry.persistent = plan.geometry.persistent;
+        self.attachment
+    }
+}
+
+fn refuses_nameless(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::EISDIR | libc::EINVAL))
+}
+
+impl Attachment {
+    pub(crate) fn name(&self) -> &str {
+        &self.seat.name
+    }
+
+    pub(crate) fn geometry(&self) -> &Geometry {
+        &self.seat.geometry
+    }
+
+    pub(crate) fn lease(&self) -> &Lease {
+        &self.seat.lease
+    }
+
+    /// The identity to act under. In a forked child the first call takes one of its own.
+    #[inline]
+    pub(crate) fn identity(&self) -> io::Result<Identity> {
+        match self.seat.lease.identity() {
+            Some(identity) => Ok(identity),
+            None => self.join(),
+        }
+    }
+
+    #[cold]
+    fn join(&self) -> io::Result<Identity> {
+        let mut patience = Patience::new();
+        loop {
+            match self.seat.lease.join(|id| (self.bury)(self.ends(), id))? {
+                Joined::As(identity) => return Ok(identity),
+                Joined::Refused => patience.pause()?,
+            }
+        }
+    }
+
+    /// The words of the channel.
+    #[expect(unsafe_code, reason = "the one place where mapped bytes become references")]
+    #[inline]
+    pub(crate) fn ends(&self) -> &Ends {
+        // SAFETY: every mapping reaches beyond RING (a checked geometry's `segment_len` does), this
+        // range lies below it and is aligned as the page is; `Ends` is made of atomics (and spare
+        // bytes that nobody touches), for which any bytes are valid and any writes no data race.
+        unsafe { self.mapping.base().add(CHANNEL).cast().as_ref() }
+    }
+
+    /// The words that are not on a hot path.
+    #[expect(unsafe_code, reason = "the one place where mapped bytes become references")]
+    pub(crate) fn live(&self) -> &Live {
+        // SAFETY: as in `ends`.
+        unsafe { self.mapping.base().add(LIVE).cast().as_ref() }
+    }
+
+    /// The bytes of the ring.
+    #[expect(unsafe_code, reason = "the one place where the bytes of the ring are named")]
+    #[inline]
+    pub(crate) fn ring(&self) -> Region<'_> {
+        // SAFETY: the mapping is longer than RING, see `ends`.
+        let base = unsafe { self.mapping.base().add(RING) };
+        // SAFETY: from there to the end of the mapping, which lives as long as `self`; RING is a
+        // multiple of the page.
+        unsafe { Region::new(base, self.mapping.len() - RING) }
+    }
+}
+
+impl Drop for Seat {
+    /// Leaves: gives the id back, and *then* looks whether nobody else is there. Two who leave at once:
+    /// whoever gives its id back last finds the other's gone.
+    ///
+    /// Killed before or after the id is given back: a segment that nobody is attached to.
+    /// Stopped with the whole range locked: others pause for at most 5 s.
+    fn drop(&mut self) {
+        self.lease.leave();
+        if self.lease.close_to_all().unwrap_or(false) && !self.geometry.persistent {
+            _ = take_name(&self.name, &self.path, &self.lease);
+        }
+    }
+}
+
+/// Waiting for somebody who is in the middle of attaching, leaving or removing.
+struct Patience {
+    end: Instant,
+    pause: Duration,
+}
+
+impl Patience {
+    fn new() -> Self {
+        Self { end: now() + PATIENCE, pause: Duration::from_micros(100) }
+    }
+
+    fn pause(&mut self) -> Result<(), OpenError> {
+        let now = now();
+        if now >= self.end {
+            return Err(OpenError::Io(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "another process has been in the middle of opening, leaving or removing this segment for 5 s;                  is it stopped?",
+            )));
+        }
+        let nobody = AtomicU32::new(0);
+        futex::wait(&nobody, 0, now + self.pause);
+        self.pause = (self.pause * 2).min(Duration::from_millis(5));
+        Ok(())
+    }
+}
+
+fn path(name: &str) -> Result<CString, OpenError> {
+    segment::path(name).map_err(OpenError::Io)
+}
+
+fn not_a_file(name: &str) -> OpenError {
+    OpenError::NotShmq { name: name.to_owned(), reason: "it is not a regular file".to_owned() }
+}
+
+/// What `open` says of something that can be no segment of ours: a link, a directory, a socket.
+fn is_foreign(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ELOOP | libc::EISDIR | libc::ENXIO | libc::ENODEV))
+}
+
+fn explain_open(name: &str, error: io::Error) -> OpenError {
+    match error.kind() {
+        io::ErrorKind::NotFound => OpenError::NotFound { name: name.to_owned() },
+        _ if is_foreign(&error) => not_a_file(name),
+        _ => explain(name, "open the segment", error),
+    }
+}
+
+/// What the kernel's refusal means for the caller, and what to do about it.
+fn explain(name: &str, doing: &str, error: io::Error) -> OpenError {
+    let remedy = match error.raw_os_error() {
+        Some(libc::EACCES | libc::EPERM) => return OpenError::PermissionDenied { name: name.to_owned() },
+        Some(libc::EMFILE) => "; raise the limit on open files (ulimit -n, RLIMIT_NOFILE)",
+        Some(libc::ENFILE) => "; the whole system is out of open files (sysctl fs.file-max)",
+        Some(libc::ENOMEM) => {
+            "; raise the limit on address space (ulimit -v, RLIMIT_AS) or on mappings (sysctl vm.max_map_count)"
+        }
+        _ => "",
+    };
+    OpenError::Io(io::Error::new(error.kind(), format!("cannot {doing} {name:?}: {error}{remedy}")))
+}

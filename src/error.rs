@@ -1,0 +1,346 @@
+//! What can go wrong, one enum for each kind of call.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+
+/// Why a queue could not be created, opened or removed.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The name breaks the rules for names.
+    InvalidName {
+        /// The name as it was given.
+        name: String,
+        /// Which rule it breaks.
+        reason: &'static str,
+    },
+    /// The options contradict a limit.
+    InvalidOptions {
+        /// Which option, what was given, and what is allowed.
+        reason: String,
+    },
+    /// `create` found the name in use: by attached processes, by a persistent queue, or by an
+    /// object that is not ours.
+    AlreadyExists {
+        /// The name as it was given.
+        name: String,
+    },
+    /// `open` found no queue of that name.
+    NotFound {
+        /// The name as it was given.
+        name: String,
+    },
+    /// There is an object of that name, but it is not a whole segment of this library.
+    NotShmq {
+        /// The name as it was given.
+        name: String,
+        /// What gave it away.
+        reason: String,
+    },
+    /// The segment is ours and whole, but not what was asked for.
+    Mismatch {
+        /// `"format version"`, `"schema"` or `"kind"`.
+        field: &'static str,
+        /// What this process asked for.
+        expected: String,
+        /// What the segment says.
+        found: String,
+    },
+    /// Shared memory is full: the segment is allocated whole when it is created.
+    NoSpace {
+        /// Bytes that the segment needs.
+        needed: u64,
+        /// Bytes that were free when it failed.
+        available: u64,
+    },
+    /// The segment exists and its mode does not let this user read and write it, or shared memory
+    /// itself may not be written.
+    PermissionDenied {
+        /// The name as it was given.
+        name: String,
+    },
+    /// The kernel refused something else; the text says what.
+    Io(io::Error),
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InvalidName { name, reason } => write!(
+                f,
+                "invalid queue name {name:?}: {reason}; a name is 1 to 200 bytes of A-Z a-z 0-9 . _ - and does \
+                 not begin with a dot"
+            ),
+            Self::InvalidOptions { reason } => write!(f, "invalid options: {reason}"),
+            Self::AlreadyExists { name } => write!(
+                f,
+                "{name:?} already exists; attach to it with open or open_or_create, or delete it first with \
+                 shmq::remove({name:?})"
+            ),
+            Self::NotFound { name } => write!(
+                f,
+                "there is no queue named {name:?}; make it with create or open_or_create, and keep a handle: it \
+                 goes with its last handle unless it is persistent"
+            ),
+            Self::NotShmq { name, reason } => write!(
+                f,
+                "/dev/shm/shmq.{name} is not a usable segment of this library: {reason}; if nothing else needs \
+                 it, delete it with shmq::remove({name:?})"
+            ),
+            Self::Mismatch { field, expected, found } => {
+                write!(f, "{field} mismatch: expected {expected}, found {found}; ")?;
+                match *field {
+                    "format version" => f.write_str(
+                        "the segment was made by another version of shmq: restart its users together",
+                    ),
+                    "schema" => f.write_str("both sides must give the same label in QueueOptions::schema"),
+                    _ => f.write_str("open it as what it was created as"),
+                }
+            }
+            Self::NoSpace { needed, available } => write!(
+                f,
+                "no space in shared memory: {needed} bytes are needed and {available} are free in /dev/shm; make \
+                 the queue smaller (capacity, max_message or ring_bytes), or /dev/shm larger (in a container: \
+                 docker run --shm-size, or an emptyDir with medium Memory)"
+            ),
+            Self::PermissionDenied { name } => write!(
+                f,
+                "no permission to read and write /dev/shm/shmq.{name}; whoever creates it can admit others with \
+                 QueueOptions::mode (default 0600: the same user only)"
+            ),
+            Self::Io(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+impl Error for OpenError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Io(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<OpenError> for io::Error {
+    fn from(error: OpenError) -> Self {
+        let kind = match &error {
+            OpenError::InvalidName { .. } | OpenError::InvalidOptions { .. } => io::ErrorKind::InvalidInput,
+            OpenError::AlreadyExists { .. } => io::ErrorKind::AlreadyExists,
+            OpenError::NotFound { .. } => io::ErrorKind::NotFound,
+            OpenError::NotShmq { .. } | OpenError::Mismatch { .. } => io::ErrorKind::InvalidData,
+            OpenError::NoSpace { .. } => io::ErrorKind::StorageFull,
+            OpenError::PermissionDenied { .. } => io::ErrorKind::PermissionDenied,
+            OpenError::Io(inner) => inner.kind(),
+        };
+        Self::new(kind, error)
+    }
+}
+
+/// Why a message was not put. It was borrowed, so nothing is lost.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum PutError {
+    /// The queue was full, or its put end taken, until the deadline.
+    Full,
+    /// The queue was closed.
+    Closed,
+    /// The encoded message is longer than the queue carries.
+    TooLong {
+        /// Bytes of the encoded message.
+        len: usize,
+        /// The longest message that this queue carries.
+        max: usize,
+    },
+    /// The item could not be encoded.
+    Encode(EncodeError),
+    /// Shared memory ended while an unbounded queue was growing.
+    NoSpace,
+    /// The shared state makes no sense: something outside this library wrote into it.
+    Corrupt {
+        /// What makes no sense.
+        reason: &'static str,
+    },
+    /// The kernel refused something, or the handle cannot be used here; the text says what.
+    Io(io::Error),
+}
+
+impl fmt::Display for PutError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full => f.write_str(
+                "the queue is full; wait longer, take messages faster, or create it with more capacity or ring_bytes",
+            ),
+            Self::Closed => f.write_str("the queue is closed: no more messages can be put"),
+            Self::TooLong { len, max } => write!(
+                f,
+                "message of {len} bytes is longer than max_message {max}; raise it with QueueOptions::max_message \
+                 when the queue is created"
+            ),
+            Self::Encode(error) => write!(f, "cannot encode the item: {error}"),
+            Self::NoSpace => f.write_str(
+                "no space left in /dev/shm for this queue to grow; take messages faster, or make /dev/shm larger \
+                 (in a container: docker run --shm-size)",
+            ),
+            Self::Corrupt { reason } => write_corrupt(f, reason),
+            Self::Io(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+impl Error for PutError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Encode(error) => Some(error),
+            Self::Io(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<PutError> for io::Error {
+    fn from(error: PutError) -> Self {
+        let kind = match &error {
+            PutError::Full => io::ErrorKind::WouldBlock,
+            PutError::Closed => io::ErrorKind::BrokenPipe,
+            PutError::TooLong { .. } => io::ErrorKind::InvalidInput,
+            PutError::Encode(_) | PutError::Corrupt { .. } => io::ErrorKind::InvalidData,
+            PutError::NoSpace => io::ErrorKind::StorageFull,
+            PutError::Io(inner) => inner.kind(),
+        };
+        Self::new(kind, error)
+    }
+}
+
+/// Why no message was returned.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum GetError {
+    /// The queue was empty, or its get end taken, until the deadline.
+    Empty,
+    /// The queue was closed and everything put before that has been taken.
+    Closed,
+    /// The message is longer than the caller allowed; it is still there.
+    TooLong {
+        /// Bytes of the message.
+        len: usize,
+        /// The longest that the caller allowed.
+        max: usize,
+    },
+    /// The message did not fit the caller's buffer. It was removed and is returned here, whole.
+    BufferTooShort {
+        /// The whole message.
+        message: Vec<u8>,
+    },
+    /// The message is not an encoded item of this type. It was removed and is returned here, whole.
+    Decode {
+        /// The whole message.
+        message: Vec<u8>,
+        /// What is wrong with it.
+        error: DecodeError,
+    },
+    /// The shared state makes no sense: something outside this library wrote into it.
+    Corrupt {
+        /// What makes no sense.
+        reason: &'static str,
+    },
+    /// The kernel refused something, or the handle cannot be used here; the text says what.
+    Io(io::Error),
+}
+
+impl fmt::Display for GetError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("the queue is empty; wait longer, or try again"),
+            Self::Closed => f.write_str("the queue is closed and everything in it has been taken"),
+            Self::TooLong { len, max } => write!(
+                f,
+                "message of {len} bytes is longer than the {max} that the caller allowed; it is still there: \
+                 receive it with a larger limit"
+            ),
+            Self::BufferTooShort { message } => write!(
+                f,
+                "message of {} bytes does not fit the buffer; it is in this error, and max_message bytes always fit",
+                message.len()
+            ),
+            Self::Decode { message, error } => write!(
+                f,
+                "message of {} bytes is not an item of this type: {error}; its bytes are in this error",
+                message.len()
+            ),
+            Self::Corrupt { reason } => write_corrupt(f, reason),
+            Self::Io(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+impl Error for GetError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Decode { error, .. } => Some(error),
+            Self::Io(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<GetError> for io::Error {
+    fn from(error: GetError) -> Self {
+        let kind = match &error {
+            GetError::Empty => io::ErrorKind::WouldBlock,
+            GetError::Closed => io::ErrorKind::UnexpectedEof,
+            GetError::TooLong { .. } | GetError::BufferTooShort { .. } => io::ErrorKind::InvalidInput,
+            GetError::Decode { .. } | GetError::Corrupt { .. } => io::ErrorKind::InvalidData,
+            GetError::Io(inner) => inner.kind(),
+        };
+        Self::new(kind, error)
+    }
+}
+
+fn write_corrupt(f: &mut fmt::Formatter<'_>, reason: &str) -> fmt::Result {
+    write!(
+        f,
+        "the shared state makes no sense ({reason}): something other than this library wrote into the segment; \
+         delete it with shmq::remove, then create it again"
+    )
+}
+
+/// Why an item could not be encoded; the text names the serde feature at fault where there is one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EncodeError(pub(crate) String);
+
+/// Why a message could not be decoded; the text names the serde feature at fault where there is one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DecodeError(pub(crate) String);
+
+impl fmt::Display for EncodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Error for EncodeError {}
+impl Error for DecodeError {}
+
+/// Words of the shared state that contradict each other, found while running.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Corrupt(pub(crate) &'static str);
+
+impl From<Corrupt> for PutError {
+    fn from(Corrupt(reason): Corrupt) -> Self {
+        Self::Corrupt { reason }
+    }
+}
+
+impl From<Corrupt> for GetError {
+    fn from(Corrupt(reason): Corrupt) -> Self {
+        Self::Corrupt { reason }
+    }
+}

@@ -1,0 +1,295 @@
+//! What lies where in a segment. `docs/design.md` has the byte tables.
+//!
+//! | bytes                  | what                                        |
+//! | ---------------------- | ------------------------------------------- |
+//! | 0 to 511               | the header, written once before the segment has a name |
+//! | 512 to 1023            | words that are not on a hot path            |
+//! | 1024 to 1535           | the channel                                 |
+//! | 1536 to 2047           | the second channel of a pipe                |
+//! | 4096 on                | the ring                                    |
+
+use std::mem::{offset_of, size_of};
+
+use crate::atomic::AtomicU64;
+use crate::error::OpenError;
+use crate::ring::{LONGEST_RING, Shape, Side, slot_len};
+use crate::sync::condvar::Condvar;
+use crate::sync::mutex::Mutex;
+
+/// One end of a channel, on cache lines of its own (128: processors fetch them in pairs).
+#[repr(C, align(128))]
+#[derive(Debug)]
+pub(crate) struct End {
+    pub(crate) mutex: Mutex,
+    spare: u32,
+    pub(crate) side: Side,
+}
+
+/// A value on cache lines of its own.
+#[repr(C, align(128))]
+#[derive(Debug)]
+pub(crate) struct Apart<T>(pub(crate) T);
+
+/// The words of a channel: two ends, each with its lock, and two condition variables.
+#[repr(C)]
+#[derive(Debug)]
+pub(crate) struct Ends {
+    pub(crate) put: End,
+    pub(crate) get: End,
+    pub(crate) not_empty: Apart<Condvar>,
+    pub(crate) not_full: Apart<Condvar>,
+}
+
+/// Words that are not on a hot path.
+#[repr(C)]
+#[derive(Debug)]
+pub(crate) struct Live {
+    /// Locks taken over from the dead.
+    pub(crate) recoveries: AtomicU64,
+}
+
+#[cfg(any(test, loom))]
+impl Ends {
+    pub(crate) fn new() -> Self {
+        let end = || End { mutex: Mutex::new(), spare: 0, side: Side::new() };
+        Self { put: end(), get: end(), not_empty: Apart(Condvar::new()), not_full: Apart(Condvar::new()) }
+    }
+}
+
+pub(crate) const LIVE: usize = 512;
+pub(crate) const CHANNEL: usize = 1024;
+pub(crate) const RING: usize = 4096;
+
+#[cfg(not(loom))]
+const _: () = {
+    assert!(size_of::<Ends>() == 512);
+    assert!(offset_of!(Ends, put) == 0 && offset_of!(Ends, get) == 128);
+    assert!(offset_of!(Ends, not_empty) == 256 && offset_of!(Ends, not_full) == 384);
+    assert!(offset_of!(End, mutex) == 0 && offset_of!(End, side) == 8);
+    assert!(size_of::<Live>() <= CHANNEL - LIVE);
+};
+
+const MAGIC: [u8; 8] = *b"shmq seg";
+pub(crate) const VERSION: u32 = 1;
+/// Bytes of the header.
+pub(crate) const HEADER: usize = 512;
+pub(crate) const LONGEST_SCHEMA: usize = 64;
+pub(crate) const LARGEST_CAPACITY: usize = (1 << 31) - 1;
+pub(crate) const LONGEST_MESSAGE: usize = 1 << 30;
+
+/// Only `remove` takes the name away.
+const PERSISTENT: u32 = 1;
+/// The name was made up: nobody will ask for it after a crash.
+const ANONYMOUS: u32 = 2;
+
+/// What a segment holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Queue = 1,
+}
+
+impl Kind {
+    fn name(number: u32) -> String {
+        match number {
+            1 => "queue".to_owned(),
+            _ => format!("unknown kind {number}"),
+        }
+    }
+}
+
+/// The header as bytes. The first five fields stand there in every format version: any version can
+/// tell whether a segment is ours, in use, and to be kept.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+struct Raw {
+    magic: [u8; 8],
+    version: u32,
+    flags: u32,
+    nonce: u64,
+    kind: u32,
+    schema_len: u32,
+    capacity: u64,
+    max_message: u64,
+    ring_offset: u64,
+    ring_len: u64,
+    schema: [u8; LONGEST_SCHEMA],
+}
+
+const _: () = {
+    assert!(size_of::<Raw>() == 128 && size_of::<Raw>() <= HEADER);
+    assert!(offset_of!(Raw, version) == 8 && offset_of!(Raw, flags) == 12 && offset_of!(Raw, nonce) == 16);
+};
+
+/// What a segment is, once its header has been checked, or before it is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Geometry {
+    pub(crate) kind: Kind,
+    pub(crate) persistent: bool,
+    pub(crate) anonymous: bool,
+    pub(crate) nonce: u64,
+    pub(crate) schema: String,
+    pub(crate) shape: Shape,
+}
+
+/// What the caller of `open` insists on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Expected<'a> {
+    pub(crate) kind: Kind,
+    /// Empty: any.
+    pub(crate) schema: &'a str,
+}
+
+impl Geometry {
+    /// Bytes of the whole segment.
+    pub(crate) fn segment_len(&self) -> usize {
+        RING + self.shape.room()
+    }
+
+    pub(crate) fn to_bytes(&self) -> [u8; HEADER] {
+        let mut bytes = [0; HEADER];
+        let mut at = 0;
+        let mut put = |field: &[u8]| {
+            bytes[at..at + field.len()].copy_from_slice(field);
+            at += field.len();
+        };
+        let flags = u32::from(self.persistent) * PERSISTENT | u32::from(self.anonymous) * ANONYMOUS;
+        let schema_len = u32::try_from(self.schema.len()).unwrap_or(0);
+        put(&MAGIC);
+        put(&VERSION.to_ne_bytes());
+        put(&flags.to_ne_bytes());
+        put(&self.nonce.to_ne_bytes());
+        put(&(self.kind as u32).to_ne_bytes());
+        put(&schema_len.to_ne_bytes());
+        put(&u64::from(self.shape.capacity).to_ne_bytes());
+        put(&(self.shape.max_message as u64).to_ne_bytes());
+        put(&(RING as u64).to_ne_bytes());
+        put(&(self.shape.ring_len as u64).to_ne_bytes());
+        put(self.schema.as_bytes());
+        bytes
+    }
+}
+
+/// A header read from a file, believed by nobody yet.
+pub(crate) struct UncheckedHeader(Raw);
+
+/// Why a header is not believed, before the name of the segment is known.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Disbelief {
+    NotShmq(String),
+    Mismatch { field: &'static str, expected: String, found: String },
+}
+
+impl Disbelief {
+    pub(crate) fn about(self, name: &str) -> OpenError {
+        match self {
+            Self::NotShmq(reason) => OpenError::NotShmq { name: name.to_owned(), reason },
+            Self::Mismatch { field, expected, found } => OpenError::Mismatch { field, expected, found },
+        }
+    }
+}
+
+impl UncheckedHeader {
+    /// `None` if this is no segment of ours, of any version.
+    pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
+        let mut rest = bytes.get(..size_of::<Raw>())?;
+        let raw = Raw {
+            magic: take(&mut rest)?,
+            version: u32::from_ne_bytes(take(&mut rest)?),
+            flags: u32::from_ne_bytes(take(&mut rest)?),
+            nonce: u64::from_ne_bytes(take(&mut rest)?),
+            kind: u32::from_ne_bytes(take(&mut rest)?),
+            schema_len: u32::from_ne_bytes(take(&mut rest)?),
+            capacity: u64::from_ne_bytes(take(&mut rest)?),
+            max_message: u64::from_ne_bytes(take(&mut rest)?),
+            ring_offset: u64::from_ne_bytes(take(&mut rest)?),
+            ring_len: u64::from_ne_bytes(take(&mut rest)?),
+            schema: take(&mut rest)?,
+        };
+        (raw.magic == MAGIC).then_some(Self(raw))
+    }
+
+    pub(crate) fn is_persistent(&self) -> bool {
+        self.0.flags & PERSISTENT != 0
+    }
+
+    pub(crate) fn is_anonymous(&self) -> bool {
+        self.0.flags & ANONYMOUS != 0
+    }
+
+    /// Believes nothing that contradicts itself, the length of the file, or what is expected.
+    pub(crate) fn check(&self, file_len: u64, expected: Expected<'_>) -> Result<Geometry, Disbelief> {
+        let raw = &self.0;
+        if raw.version != VERSION {
+            return Err(Disbelief::Mismatch {
+                field: "format version",
+                expected: VERSION.to_string(),
+                found: raw.version.to_string(),
+            });
+        }
+        if raw.kind != expected.kind as u32 {
+            return Err(Disbelief::Mismatch {
+                field: "kind",
+                expected: Kind::name(expected.kind as u32),
+                found: Kind::name(raw.kind),
+            });
+        }
+        if raw.flags & !(PERSISTENT | ANONYMOUS) != 0 {
+            return Err(nonsense("flags", raw.flags.into()));
+        }
+        let shape = self.check_shape()?;
+        let schema = usize::try_from(raw.schema_len).ok().and_then(|len| raw.schema.get(..len));
+        let Some(Ok(schema)) = schema.map(str::from_utf8) else {
+            return Err(Disbelief::NotShmq("its schema label is not a text of at most 64 bytes".to_owned()));
+        };
+        let geometry = Geometry {
+            kind: expected.kind,
+            persistent: self.is_persistent(),
+            anonymous: self.is_anonymous(),
+            nonce: raw.nonce,
+            schema: schema.to_owned(),
+            shape,
+        };
+        if file_len != geometry.segment_len() as u64 {
+            let reason = format!("it is {file_len} bytes long instead of {}", geometry.segment_len());
+            return Err(Disbelief::NotShmq(reason));
+        }
+        if !expected.schema.is_empty() && expected.schema != schema {
+            return Err(Disbelief::Mismatch {
+                field: "schema",
+                expected: format!("{:?}", expected.schema),
+                found: format!("{schema:?}"),
+            });
+        }
+        Ok(geometry)
+    }
+
+    fn check_shape(&self) -> Result<Shape, Disbelief> {
+        let raw = &self.0;
+        let within = |field, value: u64, from: usize, to: usize| match usize::try_from(value) {
+            Ok(value) if (from..=to).contains(&value) => Ok(value),
+            _ => Err(nonsense(field, value)),
+        };
+        let capacity = within("capacity", raw.capacity, 1, LARGEST_CAPACITY)?;
+        let max_message = within("max_message", raw.max_message, 0, LONGEST_MESSAGE)?;
+        let ring_len = within("ring length", raw.ring_len, slot_len(max_message), LONGEST_RING)?;
+        within("ring offset", raw.ring_offset, RING, RING)?;
+        if !ring_len.is_multiple_of(8) {
+            return Err(nonsense("ring length", raw.ring_len));
+        }
+        let capacity = u32::try_from(capacity).map_err(|_| nonsense("capacity", raw.capacity))?;
+        Ok(Shape { capacity, max_message, ring_len })
+    }
+}
+
+fn nonsense(field: &str, value: u64) -> Disbelief {
+    Disbelief::NotShmq(format!("its header is damaged ({field} {value})"))
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+    let (field, after) = rest.split_first_chunk()?;
+    *rest = after;
+    Some(*field)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,43 @@
+//! A queue between processes, in shared memory, that a crash cannot break.
+//!
+//! See [`Queue`] for a first program, `docs/design.md` for how it works.
+
+mod atomic;
+mod attachment;
+mod bytes;
+mod channel;
+mod codec;
+mod deadline;
+mod error;
+mod layout;
+mod options;
+mod queue;
+mod ring;
+mod sync;
+#[expect(unsafe_code, reason = "system calls, and raw copies of shared bytes")]
+mod sys;
+
+pub use bytes::{ByteQueue, Stats};
+pub use error::{DecodeError, EncodeError, GetError, OpenError, PutError};
+pub use options::QueueOptions;
+pub use queue::{Iter, Queue};
+
+/// Deletes a queue's name, even while it is used.
+///
+/// Processes that are attached go on with the queue as it is; the name is free at once. Anything else that
+/// is a file and bears the queue's name in /dev/shm is deleted as well: a segment may be damaged beyond
+/// recognition.
+///
+/// # Errors
+/// `NotFound`, `InvalidName`, `NotShmq` if it is not a file, `PermissionDenied`, or `Io`.
+///
+/// ```
+/// let name = format!("kept-{}", std::process::id());
+/// drop(shmq::QueueOptions::new().capacity(4).persistent(true).create::<u8>(&name)?);
+/// shmq::remove(&name)?;
+/// assert!(matches!(shmq::remove(&name), Err(shmq::OpenError::NotFound { .. })));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn remove(name: &str) -> Result<(), OpenError> {
+    attachment::remove(name)
+}

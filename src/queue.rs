@@ -1,0 +1,412 @@
+//! The typed queue.
+
+use std::fmt;
+use std::iter::FusedIterator;
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use serde::de::{Deserialize, DeserializeOwned, Deserializer};
+use serde::ser::{Serialize, Serializer};
+
+use crate::bytes::{ByteQueue, Stats};
+use crate::codec::{self, Scratch, Unsuitable};
+use crate::deadline::Deadline;
+use crate::error::{GetError, OpenError, PutError};
+use crate::options::QueueOptions;
+
+/// A queue of items between processes: bounded, many producers, many consumers, each item to exactly one
+/// consumer, first in, first out.
+///
+/// A handle may be cloned (clones share one attachment), used by any number of threads, inherited by
+/// `fork`, and sent to another process, by its name or by serde.
+///
+/// # Lifetime
+///
+/// The queue goes when its last handle goes, **unread messages with it**. Keep a handle for as long as it
+/// is to live, or make it [`persistent`](QueueOptions::persistent). An exit without drops
+/// (`std::process::exit`, a signal) counts as a crash: if everybody attached crashed, the queue stays, with
+/// its messages, for whoever opens it, and [`create`](Self::create) replaces it.
+///
+/// # Crashes
+///
+/// A process killed at any instruction loses at most the item in its own hands. The others go on: an end
+/// that it held is taken over within a millisecond, and nobody has to clean up.
+///
+/// # Types
+///
+/// Items are encoded with postcard. The type is not recorded in the queue: both sides must use the same
+/// one; give them a [`schema`](QueueOptions::schema) label to be told when they do not.
+///
+/// ```
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Debug, PartialEq, Serialize, Deserialize)]
+/// enum Job {
+///     Resize { path: String, width: u32 },
+///     Quit,
+/// }
+///
+/// let name = format!("jobs-{}", std::process::id());
+/// let here = shmq::Queue::create(&name, 100)?;
+/// let there = shmq::Queue::<Job>::open(&name)?; // as another process does
+///
+/// here.put(&Job::Resize { path: "a.png".into(), width: 640 })?;
+/// here.put(&Job::Quit)?;
+/// assert_eq!(there.get()?, Job::Resize { path: "a.png".into(), width: 640 });
+/// assert_eq!(there.get()?, Job::Quit);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Queue<T> {
+    bytes: ByteQueue,
+    item: PhantomData<fn(T) -> T>,
+}
+
+impl<T> Queue<T> {
+    /// Makes a queue for up to `capacity` items under a fresh unique name.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create), but never `InvalidName` or `AlreadyExists`.
+    pub fn new(capacity: usize) -> Result<Self, OpenError> {
+        ByteQueue::new(capacity).map(Self::from)
+    }
+
+    /// Makes a queue without a limit. Not to be had yet.
+    ///
+    /// # Errors
+    /// [`OpenError::InvalidOptions`], always.
+    pub fn unbounded() -> Result<Self, OpenError> {
+        ByteQueue::unbounded().map(Self::from)
+    }
+
+    /// Makes a queue of this name for up to `capacity` items.
+    ///
+    /// A queue of that name that a crash of everybody left behind is replaced.
+    ///
+    /// # Errors
+    /// `AlreadyExists` if the name is in use, `InvalidName`, `InvalidOptions` (capacity 0), `NoSpace` if
+    /// /dev/shm is too small, `PermissionDenied`, or `Io`.
+    pub fn create(name: &str, capacity: usize) -> Result<Self, OpenError> {
+        ByteQueue::create(name, capacity).map(Self::from)
+    }
+
+    /// Attaches to the queue of this name.
+    ///
+    /// # Errors
+    /// `NotFound` if there is none, `NotShmq` or `Mismatch` if there is something else, `InvalidName`,
+    /// `PermissionDenied`, or `Io`.
+    pub fn open(name: &str) -> Result<Self, OpenError> {
+        ByteQueue::open(name).map(Self::from)
+    }
+
+    /// Attaches to the queue of this name, or makes it; any number of processes may race.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open) and [`create`](Self::create), but for `NotFound` and
+    /// `AlreadyExists`.
+    pub fn open_or_create(name: &str, capacity: usize) -> Result<Self, OpenError> {
+        ByteQueue::open_or_create(name, capacity).map(Self::from)
+    }
+
+    /// The name, with which other processes can [`open`](Self::open) the queue.
+    pub fn name(&self) -> &str {
+        self.bytes.name()
+    }
+
+    /// The most items that the queue holds; `None` for a queue without a limit.
+    pub fn capacity(&self) -> Option<usize> {
+        self.bytes.capacity()
+    }
+
+    /// How many items there are: exact at one instant during the call. Takes no lock.
+    #[doc(alias = "len")]
+    pub fn qsize(&self) -> usize {
+        self.bytes.qsize()
+    }
+
+    /// Whether there is no item at one instant during the call. Takes no lock.
+    #[doc(alias = "is_empty")]
+    pub fn empty(&self) -> bool {
+        self.bytes.empty()
+    }
+
+    /// Whether a put would have to wait at one instant during the call. Takes no lock.
+    ///
+    /// A put waits until there is room for the longest message, so this does not depend on the item.
+    #[doc(alias = "is_full")]
+    pub fn full(&self) -> bool {
+        self.bytes.full()
+    }
+
+    /// Closes the queue for every process, for ever: put fails, get takes what is there and then fails,
+    /// and those who wait are woken. Never blocks.
+    ///
+    /// Every put that returned `Ok` is delivered before any get says `Closed`.
+    ///
+    /// ```
+    /// let queue = shmq::Queue::new(4)?;
+    /// queue.put(&1)?;
+    /// queue.close();
+    /// assert!(matches!(queue.put(&2), Err(shmq::PutError::Closed)));
+    /// assert_eq!(queue.get()?, 1);
+    /// assert!(matches!(queue.get(), Err(shmq::GetError::Closed)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn close(&self) {
+        self.bytes.close();
+    }
+
+    /// Whether somebody has closed the queue. There may still be items in it.
+    pub fn is_closed(&self) -> bool {
+        self.bytes.is_closed()
+    }
+
+    /// The queue's counters. Never blocks.
+    pub fn stats(&self) -> Stats {
+        self.bytes.stats()
+    }
+
+    /// The same queue, raw messages.
+    pub fn bytes(&self) -> &ByteQueue {
+        &self.bytes
+    }
+}
+
+impl<T: Serialize> Queue<T> {
+    /// Puts an item. Blocks while the queue is full.
+    ///
+    /// # Errors
+    /// `Closed`, `TooLong`, `Encode`, `Corrupt` or `Io`. After an error the item is not in the queue.
+    #[doc(alias = "send")]
+    pub fn put(&self, item: &T) -> Result<(), PutError> {
+        self.put_until(item, Deadline::Never)
+    }
+
+    /// Like [`put`](Self::put), but blocks for at most `timeout`. Zero is
+    /// [`put_nowait`](Self::put_nowait), [`Duration::MAX`] is for ever.
+    ///
+    /// # Errors
+    /// `Full` at the deadline, and those of [`put`](Self::put).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let queue = shmq::Queue::new(1)?;
+    /// queue.put(&"first")?;
+    /// let late = queue.put_timeout(&"second", Duration::from_millis(10));
+    /// assert!(matches!(late, Err(shmq::PutError::Full)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn put_timeout(&self, item: &T, timeout: Duration) -> Result<(), PutError> {
+        self.put_until(item, Deadline::after(timeout))
+    }
+
+    /// Like [`put`](Self::put), but does not wait for room. It waits up to 1 ms for another process that
+    /// is in the middle of a put.
+    ///
+    /// # Errors
+    /// `Full`, and those of [`put`](Self::put).
+    #[doc(alias = "try_send")]
+    pub fn put_nowait(&self, item: &T) -> Result<(), PutError> {
+        self.put_until(item, Deadline::Now)
+    }
+
+    #[inline]
+    fn put_until(&self, item: &T, deadline: Deadline) -> Result<(), PutError> {
+        let mut scratch = Scratch::take();
+        let max = self.bytes.max_message();
+        match codec::encode(item, scratch.buffer(), max) {
+            Ok(()) => self.bytes.put_until(scratch.buffer(), deadline),
+            Err(Unsuitable::TooLong { len }) => Err(PutError::TooLong { len, max }),
+            Err(Unsuitable::Encode(error)) => Err(PutError::Encode(error)),
+        }
+    }
+}
+
+impl<T: DeserializeOwned> Queue<T> {
+    /// Gets the oldest item. Blocks while the queue is empty.
+    ///
+    /// The item is the caller's alone from then on: if the caller dies, it is lost with it
+    /// (at-most-once delivery).
+    ///
+    /// # Errors
+    /// `Closed`, `Decode` (the message is no longer in the queue but in the error), `Corrupt` or `Io`.
+    #[doc(alias = "recv")]
+    pub fn get(&self) -> Result<T, GetError> {
+        self.get_until(Deadline::Never)
+    }
+
+    /// Like [`get`](Self::get), but blocks for at most `timeout`. Zero is
+    /// [`get_nowait`](Self::get_nowait), [`Duration::MAX`] is for ever.
+    ///
+    /// # Errors
+    /// `Empty` at the deadline, and those of [`get`](Self::get).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let queue = shmq::Queue::<u32>::new(1)?;
+    /// let late = queue.get_timeout(Duration::from_millis(10));
+    /// assert!(matches!(late, Err(shmq::GetError::Empty)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn get_timeout(&self, timeout: Duration) -> Result<T, GetError> {
+        self.get_until(Deadline::after(timeout))
+    }
+
+    /// Like [`get`](Self::get), but does not wait for an item. It waits up to 1 ms for another process
+    /// that is in the middle of a get.
+    ///
+    /// # Errors
+    /// `Empty`, and those of [`get`](Self::get).
+    #[doc(alias = "try_recv")]
+    pub fn get_nowait(&self) -> Result<T, GetError> {
+        self.get_until(Deadline::Now)
+    }
+
+    /// Gets item after item, blocking while the queue is empty, until the first error: usually, that the
+    /// queue was closed and everything in it taken. It never takes more than the item it yields.
+    ///
+    /// ```
+    /// let queue = shmq::Queue::new(4)?;
+    /// queue.put(&3)?;
+    /// queue.put(&4)?;
+    /// queue.close();
+    /// let mut items = queue.iter();
+    /// assert_eq!(items.by_ref().sum::<i32>(), 7);
+    /// assert!(matches!(items.error(), Some(shmq::GetError::Closed)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn iter(&self) -> Iter<'_, T> {
+        Iter { queue: self, error: None }
+    }
+
+    #[inline]
+    fn get_until(&self, deadline: Deadline) -> Result<T, GetError> {
+        let mut scratch = Scratch::take();
+        self.bytes.append_until(scratch.buffer(), deadline)?;
+        codec::decode(scratch.buffer())
+            .map_err(|error| GetError::Decode { message: std::mem::take(scratch.buffer()), error })
+    }
+}
+
+/// The items of a queue as they come; made by [`Queue::iter`].
+#[must_use = "an iterator takes nothing until it is used"]
+pub struct Iter<'a, T> {
+    queue: &'a Queue<T>,
+    error: Option<GetError>,
+}
+
+impl<T> Iter<'_, T> {
+    /// Why it ended, once it has: `Closed` is the ordinary end.
+    pub fn error(&self) -> Option<&GetError> {
+        self.error.as_ref()
+    }
+}
+
+impl<T: DeserializeOwned> Iterator for Iter<'_, T> {
+    type Item = T;
+
+    fn next(&mut self) -> Option<T> {
+        if self.error.is_some() {
+            return None;
+        }
+        match self.queue.get() {
+            Ok(item) => Some(item),
+            Err(error) => {
+                self.error = Some(error);
+                None
+            }
+        }
+    }
+}
+
+impl<T: DeserializeOwned> FusedIterator for Iter<'_, T> {}
+
+impl<T> fmt::Debug for Iter<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Iter").field("queue", self.queue).field("error", &self.error).finish()
+    }
+}
+
+impl<'a, T: DeserializeOwned> IntoIterator for &'a Queue<T> {
+    type Item = T;
+    type IntoIter = Iter<'a, T>;
+
+    fn into_iter(self) -> Iter<'a, T> {
+        self.iter()
+    }
+}
+
+impl QueueOptions {
+    /// Makes a queue under a fresh unique name.
+    ///
+    /// # Errors
+    /// As [`Queue::new`].
+    pub fn anonymous<T>(&self) -> Result<Queue<T>, OpenError> {
+        ByteQueue::with(self).map(Queue::from)
+    }
+
+    /// Makes a queue of this name.
+    ///
+    /// # Errors
+    /// As [`Queue::create`].
+    pub fn create<T>(&self, name: &str) -> Result<Queue<T>, OpenError> {
+        ByteQueue::create_with(self, name).map(Queue::from)
+    }
+
+    /// Attaches to the queue of this name, if its label is this one (or none was given here).
+    ///
+    /// # Errors
+    /// As [`Queue::open`].
+    pub fn open<T>(&self, name: &str) -> Result<Queue<T>, OpenError> {
+        ByteQueue::open_with(self, name).map(Queue::from)
+    }
+
+    /// Attaches to the queue of this name, or makes it.
+    ///
+    /// # Errors
+    /// As [`Queue::open_or_create`].
+    pub fn open_or_create<T>(&self, name: &str) -> Result<Queue<T>, OpenError> {
+        ByteQueue::open_or_create_with(self, name).map(Queue::from)
+    }
+}
+
+impl<T> Clone for Queue<T> {
+    fn clone(&self) -> Self {
+        Self::from(self.bytes.clone())
+    }
+}
+
+impl<T> From<ByteQueue> for Queue<T> {
+    fn from(bytes: ByteQueue) -> Self {
+        Self { bytes, item: PhantomData }
+    }
+}
+
+impl<T> From<Queue<T>> for ByteQueue {
+    fn from(queue: Queue<T>) -> Self {
+        queue.bytes
+    }
+}
+
+impl<T> fmt::Debug for Queue<T> {
+    /// Name, length, capacity and whether it is closed. Never blocks.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.bytes.debug("Queue", f)
+    }
+}
+
+impl<T> Serialize for Queue<T> {
+    /// The handle travels by name. Keep one until the other side has opened its own: the queue goes with
+    /// its last handle.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.bytes.serialize(serializer)
+    }
+}
+
+impl<'de, T> Deserialize<'de> for Queue<T> {
+    /// Attaches to the queue that was serialised; fails if it is gone, even if its name was used again.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        ByteQueue::deserialize(deserializer).map(Self::from)
+    }
+}

@@ -1,0 +1,333 @@
+//! A mutex between processes that outlives its owner.
+
+use std::time::{Duration, Instant};
+
+use crate::atomic::{AtomicU32, Ordering, loom_fence, pause};
+use crate::deadline::{Deadline, now};
+use crate::sys::futex;
+use crate::sys::lease::{Identity, Lease, TOMB};
+
+/// Somebody sleeps on the word, or did: the unlock must wake one.
+const WAITERS: u32 = 1 << 31;
+/// The channel is closed. Set for ever, on the lock of a put end only.
+const CLOSED: u32 = 1 << 30;
+/// The owner keeps the lock for longer than a call: nobody waits out of politeness.
+const HELD: u32 = 1 << 29;
+/// A sleeper has waited too long: newcomers let it go first.
+const STARVED: u32 = 1 << 28;
+/// The lease id of the owner; 0 is free, whatever else is set.
+const OWNER: u32 = (1 << 28) - 1;
+const _: () = assert!(TOMB <= OWNER);
+
+/// Looks before sleeping. A critical section takes some tens of nanoseconds, a pause about as long.
+const SPINS: u32 = if cfg!(loom) { 0 } else { 64 };
+/// The first sleep, after which the owner's life is asked for; doubled each time.
+const FIRST_SLICE: Duration = Duration::from_micros(300);
+/// No sleep is longer: a wake-up that died with its sender costs at most this.
+pub(crate) const LONGEST_SLICE: Duration = Duration::from_millis(50);
+/// Who has waited this long is starved.
+const STARVING: Duration = Duration::from_millis(1);
+/// How long a newcomer lets a free word lie for the starved one.
+const POLITENESS: Duration = Duration::from_micros(50);
+/// How long a call past its deadline still waits for an owner who is in the middle of a call.
+const GRACE: Duration = Duration::from_millis(1);
+
+/// A lock word: who owns the lock, and what the others are to know.
+///
+/// | owner | flags   | meaning                                                                          |
+/// | ----- | ------- | -------------------------------------------------------------------------------- |
+/// | 0     | any     | free                                                                             |
+/// | id    | none    | owned, by a thread of the handle with that lease id; nobody waits                |
+/// | id    | WAITERS | owned; its unlock wakes one                                                      |
+/// | id    | HELD    | owned for long; a `nowait` call gives up at once                                 |
+/// | 0, id | STARVED | a sleeper is starved; unlock leaves the mark and wakes one                       |
+/// | 0, id | CLOSED  | (put end) the channel is closed: no call gets in any more, the owner's put counts |
+/// | TOMB  | any     | the owner is dead, and its id is somebody else's now                             |
+///
+/// # Killed here, the others see that
+///
+/// * before the lock is taken, or asleep: nothing, or a WAITERS too many (one wake-up of nobody), or a
+///   STARVED too many (one newcomer waits 50 us in vain and clears it).
+/// * while it is owned: the kernel drops the lease; a waiter finds out after its first slice, or at its
+///   deadline, and takes the lock over while it holds the dead owner's byte, so that nobody can come
+///   to bear that id. Killed in the take-over: before the exchange nothing happened (the byte is free
+///   again), after it the taker is the dead owner.
+/// * between the unlock and its wake-up: a sleeper looks for itself at the end of its slice.
+///
+/// Stopped for an hour at any of these instants: the lock stays owned, others wait within their own
+/// deadlines.
+///
+/// # Orderings
+///
+/// | access                   | ordering | why                                                          |
+/// | ------------------------ | -------- | ------------------------------------------------------------ |
+/// | lock, take-over          | Acquire  | sees what the last owner wrote; of a dead one, through the kernel's release of its byte |
+/// | unlock                   | `SeqCst` | publishes; and it is U in the argument of `condvar`          |
+/// | `look`                   | `SeqCst` | it is L in that argument                                     |
+/// | close                    | `SeqCst` | like an unlock: sleepers that prepared before are woken after |
+/// | everything else          | Relaxed  | only decides whether to try an exchange or to sleep          |
+///
+/// The word is changed by read-modify-write only: that is what makes the release sequence.
+#[derive(Debug)]
+#[repr(transparent)]
+pub(crate) struct Mutex {
+    word: AtomicU32,
+}
+
+/// Why the lock was not taken.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    TimedOut,
+    Closed,
+}
+
+/// How the lock was taken.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    Free,
+    /// From an owner who died with it: what it was doing is for the caller to put right.
+    FromTheDead,
+}
+
+/// A lock word as it was at one moment.
+#[derive(Clone, Copy)]
+pub(crate) struct Look(u32);
+
+impl Look {
+    pub(crate) fn is_closed(self) -> bool {
+        self.0 & CLOSED != 0
+    }
+
+    /// Who is in the middle of a call, if anybody; not who merely holds the end.
+    pub(crate) fn caller_inside(self) -> Option<u32> {
+        let owner = self.0 & OWNER;
+        (owner != 0 && self.0 & HELD == 0).then_some(owner)
+    }
+}
+
+impl Mutex {
+    #[cfg(any(test, loom))]
+    pub(crate) fn new() -> Self {
+        Self { word: AtomicU32::new(0) }
+    }
+
+    /// Takes the lock. A free lock is taken whatever the deadline.
+    ///
+    /// A deadline that passes while a live owner is in the middle of a call is stretched by up to
+    /// 1 ms; not for one who holds the lock for long.
+    #[inline]
+    pub(crate) fn lock(&self, lease: &Lease, me: Identity, deadline: Deadline) -> Result<Taken, Refused> {
+        match self.word.compare_exchange(0, me.id(), Ordering::Acquire, Ordering::Relaxed) {
+            Ok(_) => Ok(Taken::Free),
+            Err(_) => Waiter::new(self, lease, me, deadline).lock(),
+        }
+    }
+
+    /// Frees the lock and wakes a sleeper. True if the channel has been closed meanwhile.
+    ///
+    /// It can never free somebody else's lock: it exchanges the caller's own id only.
+    #[inline]
+    pub(crate) fn unlock(&self, me: Identity) -> bool {
+        let free = self.word.compare_exchange(me.id(), 0, Ordering::SeqCst, Ordering::Relaxed);
+        loom_fence();
+        free.is_err() && self.unlock_slow(me)
+    }
+
+    #[cold]
+    fn unlock_slow(&self, me: Identity) -> bool {
+        let freed = self
+            .change(Ordering::SeqCst, |word| (word & OWNER == me.id()).then_some(word & (CLOSED | STARVED)));
+        loom_fence();
+        let Ok(word) = freed else { return false };
+        if word & (WAITERS | STARVED) != 0 {
+            futex::wake(&self.word, 1);
+        }
+        word & CLOSED != 0
+    }
+
+    /// Lets nobody in any more. Takes no lock, waits for nobody; whoever is inside stays inside.
+    pub(crate) fn close(&self) {
+        self.word.fetch_or(CLOSED, Ordering::SeqCst);
+        loom_fence();
+    }
+
+    /// Clears a closed mark where none can be: something outside this library wrote it.
+    pub(crate) fn reopen(&self) {
+        self.word.fetch_and(!CLOSED, Ordering::Relaxed);
+    }
+
+    /// The word now.
+    #[inline]
+    pub(crate) fn look(&self) -> Look {
+        let word = self.word.load(Ordering::SeqCst);
+        loom_fence();
+        Look(word)
+    }
+
+    /// Makes a lock still owned by `id` one of the unknown dead: `id` is about to get a new bearer.
+    pub(crate) fn bury(&self, id: u32) {
+        let buried =
+            self.change(Ordering::Relaxed, |word| (word & OWNER == id).then_some(word & !OWNER | TOMB));
+        if buried.is_ok() {
+            self.wake_all();
+        }
+    }
+
+    pub(crate) fn wake_all(&self) {
+        futex::wake(&self.word, u32::MAX);
+    }
+
+    /// Changes the word as long as `next` says to what; the old word, or the one it refused.
+    fn change(&self, order: Ordering, next: impl Fn(u32) -> Option<u32>) -> Result<u32, u32> {
+        self.word.fetch_update(order, Ordering::Relaxed, next)
+    }
+}
+
+/// One contended call of `lock`.
+struct Waiter<'a> {
+    mutex: &'a Mutex,
+    lease: &'a Lease,
+    me: Identity,
+    start: Instant,
+    /// When to give up, if the owner is alive and holds the lock for long, or is not to be told apart.
+    end: Option<Instant>,
+    slept: bool,
+    /// Only a call that may not enter a closed channel asks for this.
+    slice: Duration,
+}
+
+impl<'a> Waiter<'a> {
+    #[cold]
+    fn new(mutex: &'a Mutex, lease: &'a Lease, me: Identity, deadline: Deadline) -> Self {
+        let start = now();
+        let end = match deadline {
+            Deadline::Now => Some(start),
+            Deadline::At(at) => Some(at),
+            Deadline::Never => None,
+        };
+        Self { mutex, lease, me, start, end, slept: false, slice: FIRST_SLICE }
+    }
+
+    #[cold]
+    fn lock(mut self) -> Result<Taken, Refused> {
+        loop {
+            let word = self.spin()?;
+            if word & OWNER == 0 {
+                if let Some(taken) = self.take(word) {
+                    return Ok(taken);
+                }
+                continue;
+            }
+            let timed_out = self.sleep(word);
+            let word = self.mutex.word.load(Ordering::Relaxed);
+            let late = self.is_late(word);
+            if (timed_out || late) && self.take_over(word) {
+                return Ok(Taken::FromTheDead);
+            }
+            if late && self.mutex.word.load(Ordering::Relaxed) & OWNER != 0 {
+                self.give_up();
+                return Err(Refused::TimedOut);
+            }
+        }
+    }
+
+    /// The word, once it is free, or after it has been looked at for long enough.
+    fn spin(&self) -> Result<u32, Refused> {
+        let mut word = self.mutex.word.load(Ordering::Relaxed);
+        for _ in 0..SPINS {
+            if word & CLOSED != 0 || word & OWNER == 0 {
+                break;
+            }
+            pause();
+            word = self.mutex.word.load(Ordering::Relaxed);
+        }
+        if word & CLOSED != 0 {
+            // Whoever else sleeps here is woken by the one who closed.
+            return Err(Refused::Closed);
+        }
+        Ok(word)
+    }
+
+    /// Tries to take a free word.
+    fn take(&self, word: u32) -> Option<Taken> {
+        let mut flags = word & !OWNER & !HELD;
+        if self.slept {
+            // Others may sleep behind us, and the wake-up that we had was the only one.
+            flags |= WAITERS;
+            if self.is_starved() {
+                flags &= !STARVED;
+            }
+        } else if word & STARVED != 0 {
+            self.be_polite();
+            flags &= !STARVED;
+        }
+        let taken = self.mutex.word.compare_exchange(
+            word,
+            flags | self.me.id(),
+            Ordering::Acquire,
+            Ordering::Relaxed,
+        );
+        taken.is_ok().then_some(Taken::Free)
+    }
+
+    fn is_starved(&self) -> bool {
+        now() - self.start >= STARVING
+    }
+
+    /// Lets a starved sleeper go first, but not for ever: it may have died.
+    fn be_polite(&self) {
+        let word = self.mutex.word.load(Ordering::Relaxed);
+        let end = now() + POLITENESS;
+        while cfg!(not(loom)) && now() < end && self.mutex.word.load(Ordering::Relaxed) == word {
+            pause();
+        }
+    }
+
+    /// Sleeps for a slice on an owned word. True if the slice ended without a wake-up.
+    fn sleep(&mut self, word: u32) -> bool {
+        let starved = if self.is_starved() { STARVED } else { 0 };
+        let marked = word | WAITERS | starved;
+        if marked != word
+            && self.mutex.word.compare_exchange(word, marked, Ordering::Relaxed, Ordering::Relaxed).is_err()
+        {
+            return false;
+        }
+        let mut until = now() + self.slice;
+        if let Some(end) = self.end {
+            until = until.min(if word & HELD == 0 { end + GRACE } else { end });
+        }
+        self.slept = true;
+        let timed_out = futex::wait(&self.mutex.word, marked, until);
+        if timed_out {
+            self.slice = (self.slice * 2).min(LONGEST_SLICE);
+        }
+        timed_out
+    }
+
+    fn is_late(&self, word: u32) -> bool {
+        self.end.is_some_and(|end| now() >= if word & HELD == 0 { end + GRACE } else { end })
+    }
+
+    /// Takes the lock from an owner who is dead. The owner's byte is ours meanwhile: the id in the
+    /// word can be nobody's but the dead one's.
+    fn take_over(&self, word: u32) -> bool {
+        let owner = word & OWNER;
+        let Some(seized) = self.lease.seize(owner) else { return false };
+        let taken = self.mutex.change(Ordering::Acquire, |word| {
+            (word & OWNER == owner).then_some(word & (CLOSED | STARVED) | WAITERS | self.me.id())
+        });
+        drop(seized);
+        taken.is_ok()
+    }
+
+    /// Passes on a wake-up that may have been meant for whoever waits behind us.
+    fn give_up(&self) {
+        if self.slept {
+            let passed =
+                self.mutex.change(Ordering::Relaxed, |word| (word & OWNER != 0).then_some(word | WAITERS));
+            if passed.is_err() {
+                futex::wake(&self.mutex.word, 1);
+            }
+        }
+    }
+}

@@ -1,0 +1,368 @@
+//! Knowing that one is a forked child, and keeping a child from holding its parent's leases.
+//!
+//! A child shares its parent's open file descriptions. While it does, it keeps the parent's locks
+//! alive after the parent has died, and it must never act under the parent's lease id. So:
+//!
+//! * A word in a page that the kernel wipes on `fork` (`MADV_WIPEONFORK`, also on a raw `clone`) holds
+//!   the *generation* of this process. A child finds 0 there.
+//! * Each lease descriptor is registered here. The first thing that happens in a child (in the
+//!   `pthread_atfork` handler, else at its first call of ours) is that each registered descriptor is
+//!   replaced in place by a new description of the same file, which holds no lock.
+//!
+//! Locks that live in process memory are copied by `fork` as they are, held or not. They hold the
+//! generation of their holder, so that a child sees a lock that nobody will release.
+
+use std::ffi::{CStr, c_int};
+use std::io;
+use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::{check, futex};
+use crate::deadline;
+
+/// The mark of a process that has just been forked: the kernel wiped its page.
+const WIPED: u32 = 0;
+/// Some thread of the child is replacing the lease descriptors.
+const ADOPTING: u32 = 1;
+/// Generations count up from here, one for each fork in a line of descent.
+const FIRST_GENERATION: u32 = 2;
+
+static MARK: AtomicPtr<AtomicU32> = AtomicPtr::new(ptr::null_mut());
+/// The last generation given out. Inherited, unlike the mark.
+static LAST: AtomicU32 = AtomicU32::new(FIRST_GENERATION);
+
+/// The word that tells a child that it is one. Mapped once, never unmapped.
+///
+/// # Errors
+/// The page cannot be mapped, or the kernel cannot wipe it on fork.
+pub(crate) fn mark() -> io::Result<&'static AtomicU32> {
+    let mapped = MARK.load(Ordering::Acquire);
+    let mapped = if mapped.is_null() { map_mark()? } else { mapped };
+    // SAFETY: set once to a page that is never unmapped, and only ever used as an atomic.
+    Ok(unsafe { &*mapped })
+}
+
+#[cold]
+fn map_mark() -> io::Result<*mut AtomicU32> {
+    const LEN: usize = 4096;
+    // SAFETY: a new anonymous private mapping at an address of the kernel's choice.
+    let page = unsafe {
+        libc::mmap(
+            ptr::null_mut(),
+            LEN,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        )
+    };
+    if page == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the page was mapped just now with this length.
+    let advised = check(unsafe { libc::madvise(page, LEN, libc::MADV_WIPEONFORK) });
+    let mark: *mut AtomicU32 = page.cast();
+    // SAFETY: mapped, zeroed, aligned to a page, and still ours alone.
+    unsafe { &*mark }.store(LAST.load(Ordering::Relaxed), Ordering::Relaxed);
+    let won = advised.is_ok()
+        && MARK.compare_exchange(ptr::null_mut(), mark, Ordering::AcqRel, Ordering::Acquire).is_ok();
+    if won {
+        // A fork that gets in before this is noticed at the child's first call instead.
+        // SAFETY: the handlers are functions of this library, async-signal-safe in the child.
+        check_registered(unsafe {
+            libc::pthread_atfork(Some(before_fork), Some(after_fork_in_parent), Some(after_fork_in_child))
+        })?;
+        return Ok(mark);
+    }
+    // SAFETY: mapped above with this length, and nobody has seen it.
+    unsafe { libc::munmap(page, LEN) };
+    advised.map(|_| MARK.load(Ordering::Acquire))
+}
+
+fn check_registered(code: c_int) -> io::Result<()> {
+    super::check_code(code)
+}
+
+/// The generation of this process. In a child it first makes the lease descriptors the child's own.
+pub(crate) fn generation(mark: &AtomicU32) -> u32 {
+    let generation = mark.load(Ordering::Acquire);
+    if generation >= FIRST_GENERATION { generation } else { adopt(mark) }
+}
+
+/// Async-signal-safe: it runs in the child handler.
+#[cold]
+fn adopt(mark: &AtomicU32) -> u32 {
+    loop {
+        match mark.compare_exchange(WIPED, ADOPTING, Ordering::Acquire, Ordering::Acquire) {
+            Ok(_) => {
+                replace_descriptors();
+                let next = LAST.load(Ordering::Relaxed).wrapping_add(1).max(FIRST_GENERATION);
+                LAST.store(next, Ordering::Relaxed);
+                mark.store(next, Ordering::Release);
+                return next;
+            }
+            Err(generation) if generation >= FIRST_GENERATION => return generation,
+            // SAFETY: no arguments, no memory.
+            Err(_) => _ = unsafe { libc::sched_yield() },
+        }
+    }
+}
+
+extern "C" fn before_fork() {
+    let Ok(mark) = mark() else { return };
+    // Bounded: a signal handler may fork in the middle of a registration of this very thread.
+    let locked = REGISTERING.lock_for(generation(mark), Duration::from_millis(100));
+    FORK_HOLDS_REGISTRY.store(locked, Ordering::Relaxed);
+}
+
+extern "C" fn after_fork_in_parent() {
+    if FORK_HOLDS_REGISTRY.swap(false, Ordering::Relaxed) {
+        REGISTERING.unlock();
+    }
+}
+
+extern "C" fn after_fork_in_child() {
+    let mark = MARK.load(Ordering::Acquire);
+    if !mark.is_null() {
+        // SAFETY: set once to a page that is never unmapped.
+        generation(unsafe { &*mark });
+    }
+    FORK_HOLDS_REGISTRY.store(false, Ordering::Relaxed);
+    REGISTERING.unlock();
+}
+
+/// A lock in process memory that a forked child can tell from one that somebody holds.
+///
+/// | word | meaning                                                                         |
+/// | ---- | ------------------------------------------------------------------------------- |
+/// | 0    | free                                                                            |
+/// | g    | held by a thread of generation g; in a process of another generation: by nobody |
+#[derive(Debug)]
+pub(crate) struct LocalLock {
+    word: AtomicU32,
+}
+
+impl LocalLock {
+    pub(crate) const fn new() -> Self {
+        Self { word: AtomicU32::new(0) }
+    }
+
+    pub(crate) fn try_lock(&self, generation: u32) -> bool {
+        let word = self.word.load(Ordering::Relaxed);
+        word != generation
+            && self.word.compare_exchange(word, generation, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    }
+
+    fn lock_for(&self, generation: u32, patience: Duration) -> bool {
+        let end = deadline::now() + patience;
+        while !self.try_lock(generation) {
+            let now = deadline::now();
+            if now >= end {
+                return false;
+            }
+            futex::wait(&self.word, generation, end.min(now + Duration::from_millis(1)));
+        }
+        true
+    }
+
+    pub(crate) fn lock(&self, generation: u32) {
+        while !self.lock_for(generation, Duration::from_secs(1)) {}
+    }
+
+    pub(crate) fn unlock(&self) {
+        self.word.store(0, Ordering::Release);
+        futex::wake(&self.word, 1);
+    }
+}
+
+/// Held while a lease descriptor is opened and registered, or unregistered and closed, and by `fork`:
+/// a child inherits no lease descriptor that the registry does not name.
+static REGISTERING: LocalLock = LocalLock::new();
+static FORK_HOLDS_REGISTRY: AtomicBool = AtomicBool::new(false);
+
+const FREE: RawFd = -1;
+
+/// One registered descriptor, and the file it must be: a program may have closed the number and got
+/// it back as something else.
+struct Slot {
+    fd: AtomicI32,
+    device: AtomicU64,
+    inode: AtomicU64,
+}
+
+/// Slots are never freed, so a child can walk them whatever its parent's threads were doing.
+struct Block {
+    slots: [Slot; 64],
+    next: AtomicPtr<Block>,
+}
+
+impl Block {
+    const fn new() -> Self {
+        let slots = [const {
+            Slot { fd: AtomicI32::new(FREE), device: AtomicU64::new(0), inode: AtomicU64::new(0) }
+        }; 64];
+        Self { slots, next: AtomicPtr::new(ptr::null_mut()) }
+    }
+
+    fn next(&self) -> Option<&'static Self> {
+        let next = self.next.load(Ordering::Acquire);
+        // SAFETY: null, or a leaked box.
+        unsafe { next.as_ref() }
+    }
+}
+
+static FIRST_BLOCK: Block = Block::new();
+
+/// Must be called with `REGISTERING` held.
+fn free_slot() -> &'static Slot {
+    let mut block = &FIRST_BLOCK;
+    loop {
+        if let Some(slot) = block.slots.iter().find(|slot| slot.fd.load(Ordering::Relaxed) == FREE) {
+            return slot;
+        }
+        block = block.next().unwrap_or_else(|| {
+            let new = Box::leak(Box::new(Block::new()));
+            block.next.store(new, Ordering::Release);
+            new
+        });
+    }
+}
+
+fn replace_descriptors() {
+    let mut block = Some(&FIRST_BLOCK);
+    while let Some(Block { slots, .. }) = block {
+        for slot in slots {
+            let fd = slot.fd.load(Ordering::Acquire);
+            if fd != FREE && slot.is(fd) && !replace(fd) {
+                // Without a description of its own the child must not keep the parent's.
+                slot.fd.store(FREE, Ordering::Release);
+                // SAFETY: the descriptor is ours, as just checked.
+                unsafe { libc::close(fd) };
+            }
+        }
+        block = block.and_then(Block::next);
+    }
+}
+
+/// Gives the number `fd` a new description of the same file. Allocates nothing.
+fn replace(fd: RawFd) -> bool {
+    let mut path = *b"/proc/self/fd/\0\0\0\0\0\0\0\0\0\0\0\0";
+    let mut digits = [0_u8; 10];
+    let mut rest = fd.unsigned_abs();
+    let mut count = 0;
+    while count == 0 || rest > 0 {
+        digits[count] = b'0' + u8::try_from(rest % 10).unwrap_or(0);
+        rest /= 10;
+        count += 1;
+    }
+    for (at, digit) in digits[..count].iter().rev().enumerate() {
+        path[14 + at] = *digit;
+    }
+    // SAFETY: the path ends in a NUL.
+    let new = unsafe { libc::open(path.as_ptr().cast(), libc::O_RDWR | libc::O_CLOEXEC) };
+    if new < 0 {
+        return false;
+    }
+    // SAFETY: both descriptors are ours; what `fd` was before is replaced, which is the point.
+    let replaced = unsafe { libc::dup3(new, fd, libc::O_CLOEXEC) } >= 0;
+    // SAFETY: opened above.
+    unsafe { libc::close(new) };
+    replaced
+}
+
+/// Which file an open descriptor refers to.
+pub(crate) fn identify(fd: RawFd) -> io::Result<libc::stat> {
+    // SAFETY: all zeroes is a valid `stat`.
+    let mut stat: libc::stat = unsafe { std::mem::zeroed() };
+    // SAFETY: `stat` is ours to write to.
+    check(unsafe { libc::fstat(fd, &raw mut stat) })?;
+    Ok(stat)
+}
+
+impl Slot {
+    /// Whether `fd` is the file that was registered. Async-signal-safe.
+    fn is(&self, fd: RawFd) -> bool {
+        identify(fd).is_ok_and(|stat| {
+            stat.st_dev == self.device.load(Ordering::Relaxed)
+                && stat.st_ino == self.inode.load(Ordering::Relaxed)
+        })
+    }
+}
+
+/// A descriptor that a forked child replaces by one of its own. Above 2, close-on-exec.
+pub(crate) struct Descriptor {
+    slot: &'static Slot,
+}
+
+impl Descriptor {
+    /// Opens and registers in one step, as seen by `fork`.
+    pub(crate) fn open(path: &CStr, flags: c_int) -> io::Result<Self> {
+        REGISTERING.lock(generation(mark()?));
+        let opened = open_above_standard(path, flags).and_then(|fd| {
+            let stat = identify(as_raw(&fd))?;
+            let slot = free_slot();
+            slot.device.store(stat.st_dev, Ordering::Relaxed);
+            slot.inode.store(stat.st_ino, Ordering::Relaxed);
+            slot.fd.store(fd.into_raw_fd(), Ordering::Release);
+            Ok(Self { slot })
+        });
+        REGISTERING.unlock();
+        opened
+    }
+
+    /// The descriptor, if it still is the file that was opened.
+    pub(crate) fn verified(&self) -> io::Result<RawFd> {
+        let fd = self.fd();
+        if fd != FREE && self.slot.is(fd) {
+            return Ok(fd);
+        }
+        Err(io::Error::other(
+            "the descriptor that shows that this handle is alive was closed from outside, or could not be made \
+             anew after fork; open the queue again by name",
+        ))
+    }
+
+    pub(crate) fn fd(&self) -> RawFd {
+        self.slot.fd.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Descriptor {
+    fn drop(&mut self) {
+        let Ok(mark) = mark() else { return };
+        REGISTERING.lock(generation(mark));
+        let fd = self.slot.fd.swap(FREE, Ordering::AcqRel);
+        if fd != FREE && self.slot.is(fd) {
+            // SAFETY: ours since `open`, as just checked; nobody else closes it.
+            unsafe { libc::close(fd) };
+        }
+        REGISTERING.unlock();
+    }
+}
+
+fn as_raw(fd: &OwnedFd) -> RawFd {
+    std::os::fd::AsRawFd::as_raw_fd(fd)
+}
+
+/// Opens `path`, close-on-exec, never as standard input, output or error: a program started with those
+/// closed would print into the segment.
+pub(crate) fn open_above_standard(path: &CStr, flags: c_int) -> io::Result<OwnedFd> {
+    let flags = flags | libc::O_CLOEXEC | libc::O_NONBLOCK;
+    let fd = loop {
+        // SAFETY: the path ends in a NUL; the mode is read for O_TMPFILE and O_CREAT only.
+        match check(unsafe { libc::open(path.as_ptr(), flags, 0o600) }) {
+            Err(error) if error.raw_os_error() == Some(libc::EINTR) => {}
+            // SAFETY: a descriptor just opened, owned by nobody yet.
+            opened => break unsafe { OwnedFd::from_raw_fd(opened?) },
+        }
+    };
+    if as_raw(&fd) > libc::STDERR_FILENO {
+        return Ok(fd);
+    }
+    // SAFETY: the descriptor is open.
+    let above = check(unsafe { libc::fcntl(as_raw(&fd), libc::F_DUPFD_CLOEXEC, libc::STDERR_FILENO + 1) })?;
+    // SAFETY: a descriptor just made, owned by nobody yet.
+    Ok(unsafe { OwnedFd::from_raw_fd(above) })
+}

@@ -1,0 +1,242 @@
+//! The lease: a byte of the segment's file, locked for as long as a handle lives.
+//!
+//! Whether somebody is alive is asked of the kernel alone. It drops the locks of an open file
+//! description when the last descriptor of it is closed, which no death can prevent, and it does not
+//! care about process ids, namespaces or clocks. A description does not see its own locks.
+//!
+//! | byte             | locked by                                                              |
+//! | ---------------- | ---------------------------------------------------------------------- |
+//! | 0, the *door*    | whoever may take the file's name away                                  |
+//! | 1 to TOMB - 1    | the handle of that lease id, or for a moment who takes over from it    |
+//! | TOMB             | for a moment, who takes over from an owner whose id was given away     |
+//! | all of them      | for a moment, who knows that nobody is attached and lets nobody attach |
+//!
+//! These numbers are the same in every format version: any version can tell whether a segment is in use.
+
+use std::io;
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use super::fork::{self, Descriptor, LocalLock};
+use super::{check, random};
+
+/// Who may take a name away.
+pub(crate) const DOOR: u64 = 0;
+/// The owner of a lock whose real owner died and whose id was then given to a newcomer. Never leased.
+pub(crate) const TOMB: u32 = (1 << 28) - 1;
+/// How many bytes there are to lock.
+const BYTES: u64 = 1 << 28;
+/// How many random ids are tried before it is taken for granted that somebody holds all of them.
+const TRIES: usize = 64;
+
+/// A handle's proof of life and its name in lock words.
+pub(crate) struct Lease {
+    descriptor: Descriptor,
+    mark: &'static AtomicU32,
+    /// Generation and id, in one word: an id counts only for the process that locked it.
+    held: AtomicU64,
+    /// Held by the one thread that locks other bytes than its own: the locks of one description do
+    /// not exclude each other.
+    alone: LocalLock,
+}
+
+/// Under which id, and in which process, a call runs.
+#[derive(Clone, Copy)]
+pub(crate) struct Identity {
+    id: u32,
+    generation: u32,
+    mark: &'static AtomicU32,
+}
+
+impl Identity {
+    #[inline]
+    pub(crate) fn id(self) -> u32 {
+        self.id
+    }
+
+    /// False in a child that was forked in the middle of the call: it must commit and unlock nothing.
+    #[inline]
+    pub(crate) fn is_current(self) -> bool {
+        self.mark.load(Ordering::Relaxed) == self.generation
+    }
+}
+
+/// What became of the attempt to lock an id.
+pub(crate) enum Joined {
+    As(Identity),
+    /// Every id tried was locked: somebody holds the whole range for a moment.
+    Refused,
+}
+
+impl Lease {
+    /// A lease that holds no byte yet.
+    pub(crate) fn new(descriptor: Descriptor) -> io::Result<Self> {
+        Ok(Self { descriptor, mark: fork::mark()?, held: AtomicU64::new(0), alone: LocalLock::new() })
+    }
+
+    /// The identity of this process; `None` in a child that has not joined yet.
+    #[inline]
+    pub(crate) fn identity(&self) -> Option<Identity> {
+        let held = self.held.load(Ordering::Acquire);
+        #[expect(clippy::cast_possible_truncation, reason = "the two halves of the word")]
+        let (generation, id) = ((held >> 32) as u32, held as u32);
+        let identity = Identity { id, generation, mark: self.mark };
+        (identity.is_current() && generation != 0).then_some(identity)
+    }
+
+    /// Locks an id that nobody has and calls `bury` with it before it is used: the id may still stand
+    /// as owner in a lock word, left by a dead process that had it before.
+    #[cold]
+    pub(crate) fn join(&self, bury: impl FnOnce(u32)) -> io::Result<Joined> {
+        let generation = fork::generation(self.mark);
+        self.alone.lock(generation);
+        let joined = self.join_alone(generation, bury);
+        self.alone.unlock();
+        joined
+    }
+
+    fn join_alone(&self, generation: u32, bury: impl FnOnce(u32)) -> io::Result<Joined> {
+        if let Some(identity) = self.identity() {
+            return Ok(Joined::As(identity));
+        }
+        let fd = self.descriptor.verified()?;
+        for _ in 0..TRIES {
+            #[expect(clippy::cast_possible_truncation, reason = "the remainder is below TOMB")]
+            let id = (random()? % u64::from(TOMB - 1)) as u32 + 1;
+            if lock(fd, u64::from(id), 1)? {
+                bury(id);
+                self.held.store(u64::from(generation) << 32 | u64::from(id), Ordering::Release);
+                return Ok(Joined::As(Identity { id, generation, mark: self.mark }));
+            }
+        }
+        Ok(Joined::Refused)
+    }
+
+    /// Gives the id back. The handle must not be used afterwards.
+    pub(crate) fn leave(&self) {
+        let joined = self.identity();
+        self.held.store(0, Ordering::Release);
+        if let (Some(identity), Ok(fd)) = (joined, self.descriptor.verified()) {
+            unlock(fd, u64::from(identity.id), 1);
+        }
+    }
+
+    /// Locks everything at once, if nobody else holds anything. Lasts as long as the lease.
+    pub(crate) fn close_to_all(&self) -> io::Result<bool> {
+        lock(self.descriptor.verified()?, DOOR, BYTES)
+    }
+
+    /// Locks the door, if nobody else holds it. Lasts as long as the lease.
+    pub(crate) fn take_door(&self) -> io::Result<bool> {
+        lock(self.descriptor.verified()?, DOOR, 1)
+    }
+
+    /// Whether `owner` is alive. Cannot tell: alive. Asks nothing about the handle's own id.
+    pub(crate) fn is_alive(&self, owner: u32) -> bool {
+        first_holder(self.descriptor.fd(), u64::from(owner), 1).map_or(true, |holder| holder.is_some())
+    }
+
+    /// Whether some handle is attached; `None` if somebody holds the door or everything for a moment.
+    pub(crate) fn somebody_attached(&self) -> io::Result<Option<bool>> {
+        Ok(match first_holder(self.descriptor.verified()?, DOOR, BYTES)? {
+            None => Some(false),
+            Some((DOOR, _)) => None,
+            Some(_) => Some(true),
+        })
+    }
+
+    /// How many handles are attached, this one included.
+    pub(crate) fn count(&self) -> io::Result<usize> {
+        let fd = self.descriptor.verified()?;
+        let mut count = usize::from(self.identity().is_some());
+        let mut ranges = vec![(1, BYTES - 1)];
+        while let Some((start, len)) = ranges.pop() {
+            let Some((at, held)) = first_holder(fd, start, len)? else { continue };
+            count += 1;
+            let (end, after) = (start + len, at + held);
+            if at > start {
+                ranges.push((start, at - start));
+            }
+            if after < end {
+                ranges.push((after, end - after));
+            }
+        }
+        Ok(count)
+    }
+
+    /// The right to act for `owner`, who is dead: no newcomer can get its id while this lives.
+    /// `None` if it is alive, if that cannot be told, or if somebody else is at it.
+    pub(crate) fn seize(&self, owner: u32) -> Option<Seized<'_>> {
+        let identity = self.identity()?;
+        if owner == 0 || owner == identity.id || !self.alone.try_lock(identity.generation) {
+            return None;
+        }
+        if lock(self.descriptor.fd(), u64::from(owner), 1).unwrap_or(false) {
+            return Some(Seized { lease: self, owner });
+        }
+        self.alone.unlock();
+        None
+    }
+
+    /// The open file itself, for what `segment` reads and compares.
+    pub(crate) fn fd(&self) -> RawFd {
+        self.descriptor.fd()
+    }
+}
+
+/// See [`Lease::seize`].
+pub(crate) struct Seized<'a> {
+    lease: &'a Lease,
+    owner: u32,
+}
+
+impl Drop for Seized<'_> {
+    fn drop(&mut self) {
+        unlock(self.lease.descriptor.fd(), u64::from(self.owner), 1);
+        self.lease.alone.unlock();
+    }
+}
+
+fn request(kind: libc::c_int, start: u64, len: u64) -> libc::flock {
+    // SAFETY: all zeroes is a valid `flock`; `l_pid` must be 0 for these commands.
+    let mut request: libc::flock = unsafe { std::mem::zeroed() };
+    request.l_type = libc::c_short::try_from(kind).unwrap_or_default();
+    request.l_whence = libc::c_short::try_from(libc::SEEK_SET).unwrap_or_default();
+    request.l_start = start.cast_signed();
+    request.l_len = len.cast_signed();
+    request
+}
+
+fn control(fd: RawFd, command: libc::c_int, request: &mut libc::flock) -> io::Result<()> {
+    loop {
+        // SAFETY: the request is a valid `flock` of ours.
+        match check(unsafe { libc::fcntl(fd, command, &raw mut *request) }) {
+            Err(error) if error.raw_os_error() == Some(libc::EINTR) => {}
+            done => return done.map(drop),
+        }
+    }
+}
+
+/// False if another description holds part of the range. Never blocks.
+fn lock(fd: RawFd, start: u64, len: u64) -> io::Result<bool> {
+    match control(fd, libc::F_OFD_SETLK, &mut request(libc::F_WRLCK, start, len)) {
+        Ok(()) => Ok(true),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn unlock(fd: RawFd, start: u64, len: u64) {
+    // Nothing can be done about an error, and the close that follows a broken descriptor unlocks too.
+    _ = control(fd, libc::F_OFD_SETLK, &mut request(libc::F_UNLCK, start, len));
+}
+
+/// Start and length of some lock that another description holds on part of the range.
+fn first_holder(fd: RawFd, start: u64, len: u64) -> io::Result<Option<(u64, u64)>> {
+    let mut request = request(libc::F_WRLCK, start, len);
+    control(fd, libc::F_OFD_GETLK, &mut request)?;
+    if libc::c_int::from(request.l_type) == libc::F_UNLCK {
+        return Ok(None);
+    }
+    Ok(Some((request.l_start.cast_unsigned(), request.l_len.cast_unsigned())))
+}

@@ -1,0 +1,35 @@
+//! Everything that talks to the kernel, and the raw bytes of a mapping.
+
+pub(crate) mod fork;
+pub(crate) mod futex;
+pub(crate) mod lease;
+pub(crate) mod region;
+pub(crate) mod segment;
+
+use std::io;
+
+/// A random number from the kernel.
+pub(crate) fn random() -> io::Result<u64> {
+    let mut bytes = [0_u8; 8];
+    loop {
+        // SAFETY: the buffer is ours, writable, and as long as we say.
+        let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+        if got == 8 {
+            return Ok(u64::from_ne_bytes(bytes));
+        }
+        let error = io::Error::last_os_error();
+        if got < 0 && error.raw_os_error() != Some(libc::EINTR) {
+            return Err(error);
+        }
+    }
+}
+
+/// The result of a call that returns -1 and sets errno.
+pub(crate) fn check(returned: libc::c_int) -> io::Result<libc::c_int> {
+    if returned == -1 { Err(io::Error::last_os_error()) } else { Ok(returned) }
+}
+
+/// The result of a call that returns the error number itself and leaves errno alone.
+pub(crate) fn check_code(code: libc::c_int) -> io::Result<()> {
+    if code == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(code)) }
+}
