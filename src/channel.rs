@@ -9,7 +9,7 @@ use crate::atomic::{AtomicU64, Ordering};
 use crate::deadline::Deadline;
 use crate::error::{Corrupt, GetError, PutError};
 use crate::layout::{End, Ends};
-use crate::ring::{Message, Ring};
+use crate::ring::{Message, Ring, Room};
 use crate::sync::condvar::Condvar;
 use crate::sync::mutex::{LONGEST_SLICE, Refused, Taken};
 use crate::sync::pace::Pace;
@@ -74,6 +74,9 @@ impl Channel<'_> {
         }
         let mut patience = Patience::default();
         loop {
+            if self.ring.put_must_look() {
+                self.paces.put.lag();
+            }
             match self.lock_put(me, deadline) {
                 Ok(()) => {}
                 Err(Refused::Closed) => {
@@ -109,8 +112,13 @@ impl Channel<'_> {
     /// False if there is no room. In a forked child it commits nothing.
     #[inline]
     fn put_locked(&self, me: Identity, message: &[u8]) -> Result<bool, Corrupt> {
-        if !self.ring.has_room()? {
-            return Ok(false);
+        match self.ring.room()? {
+            Room::Known => {}
+            Room::Found { taken } => self.paces.put.found(taken),
+            Room::None => {
+                self.paces.put.found(0);
+                return Ok(false);
+            }
         }
         let written = self.ring.write(message)?;
         if me.is_current() {
@@ -131,7 +139,7 @@ impl Channel<'_> {
     ) -> Result<R, GetError> {
         let mut patience = Patience::default();
         loop {
-            if self.ring.must_look() {
+            if self.ring.get_must_look() {
                 self.paces.get.lag();
             }
             match self.lock_get(me, deadline) {

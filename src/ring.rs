@@ -206,16 +206,17 @@ impl Message<'_> {
 impl<'a> Ring<'a> {
     /// Whether the longest message fits. For the owner of the put end.
     #[inline]
-    pub(crate) fn has_room(&self) -> Result<bool, Corrupt> {
+    pub(crate) fn room(&self) -> Result<Room, Corrupt> {
         let tail = self.put.own();
         let seen = Cursor(self.put.other_seen.load(Ordering::Relaxed));
         if self.shape.has_room(seen, tail) == Ok(true) {
-            return Ok(true);
+            return Ok(Room::Known);
         }
         let head = self.get.load();
         let room = self.shape.has_room(head, tail)?;
         self.put.other_seen.store(head.0, Ordering::Relaxed);
-        Ok(room)
+        let taken = head.number().wrapping_sub(seen.number());
+        Ok(if room { Room::Found { taken } } else { Room::None })
     }
 
     /// Writes a message behind the tail, where there is room, without committing it.
@@ -268,8 +269,15 @@ impl<'a> Ring<'a> {
 
     /// Whether the next `first` has to look at the other side's cursor. A hint, for anybody.
     #[inline]
-    pub(crate) fn must_look(&self) -> bool {
+    pub(crate) fn get_must_look(&self) -> bool {
         self.get.own().0 == self.get.other_seen.load(Ordering::Relaxed)
+    }
+
+    /// Whether the next `room` has to look at the other side's cursor. A hint, for anybody.
+    #[inline]
+    pub(crate) fn put_must_look(&self) -> bool {
+        let seen = Cursor(self.put.other_seen.load(Ordering::Relaxed));
+        self.shape.has_room(seen, self.put.own()) != Ok(true)
     }
 
     /// Forgets what a dead owner of the put end had seen of the other side.
@@ -311,6 +319,18 @@ impl<'a> Ring<'a> {
         }
         self.put.load().number().wrapping_sub(head.number()).min(self.shape.capacity) as usize
     }
+}
+
+/// Whether there is room for the longest message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// As far as was known, without a look at the other side.
+    Known,
+    /// A look found that this many messages have been taken since the last look.
+    Found {
+        taken: u32,
+    },
+    None,
 }
 
 /// A message that has been written but does not exist yet.

@@ -61,7 +61,7 @@ impl Pace {
     #[inline]
     pub(crate) fn found(&self, count: u32) {
         let lag = self.lag.load(Relaxed);
-        let next = if count > lag / 2 { (lag * 2).clamp(1, LONGEST_LAG) } else { lag / 2 };
+        let next = if count > (lag / 2).max(1) { (lag * 2).clamp(1, LONGEST_LAG) } else { lag / 2 };
         if next != lag {
             self.lag.store(next, Relaxed);
         }
