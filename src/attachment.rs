@@ -9,6 +9,7 @@
 
 use std::ffi::{CStr, CString};
 use std::io;
+use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 
 use crate::atomic::AtomicU32;
@@ -385,25 +386,34 @@ impl Attachment {
     #[expect(unsafe_code, reason = "the one place where mapped bytes become references")]
     #[inline]
     pub(crate) fn ends(&self) -> &Ends {
-        // SAFETY: every mapping reaches beyond RING (a checked geometry's `segment_len` does), this
-        // range lies below it and is aligned as the page is; `Ends` is made of atomics (and spare
-        // bytes that nobody touches), for which any bytes are valid and any writes no data race.
-        unsafe { self.mapping.base().add(CHANNEL).cast().as_ref() }
+        let words = self.words(CHANNEL).cast();
+        // SAFETY: mapped below RING, as long as `self` lives, and aligned as CHANNEL is (asserted in
+        // `layout`); `Ends` is made of atomics and of bytes that nobody touches, for which any bytes
+        // are valid and any writes no data race.
+        unsafe { words.as_ref() }
     }
 
     /// The words that are not on a hot path.
     #[expect(unsafe_code, reason = "the one place where mapped bytes become references")]
     pub(crate) fn live(&self) -> &Live {
+        let words = self.words(LIVE).cast();
         // SAFETY: as in `ends`.
-        unsafe { self.mapping.base().add(LIVE).cast().as_ref() }
+        unsafe { words.as_ref() }
+    }
+
+    /// The first byte of some words that lie below RING.
+    #[expect(unsafe_code, reason = "the one place where mapped bytes become references")]
+    #[inline]
+    fn words(&self, offset: usize) -> NonNull<u8> {
+        // SAFETY: every mapping is longer than RING (`segment_len` is), and offsets of words are less.
+        unsafe { self.mapping.base().add(offset) }
     }
 
     /// The bytes of the ring.
     #[expect(unsafe_code, reason = "the one place where the bytes of the ring are named")]
     #[inline]
     pub(crate) fn ring(&self) -> Region<'_> {
-        // SAFETY: the mapping is longer than RING, see `ends`.
-        let base = unsafe { self.mapping.base().add(RING) };
+        let base = self.words(RING);
         // SAFETY: from there to the end of the mapping, which lives as long as `self`; RING is a
         // multiple of the page.
         unsafe { Region::new(base, self.mapping.len() - RING) }
@@ -472,6 +482,7 @@ fn explain_open(name: &str, error: io::Error) -> OpenError {
 }
 
 /// What the kernel's refusal means for the caller, and what to do about it.
+#[expect(clippy::needless_pass_by_value, reason = "so that it can stand in map_err")]
 fn explain(name: &str, doing: &str, error: io::Error) -> OpenError {
     let remedy = match error.raw_os_error() {
         Some(libc::EACCES | libc::EPERM) => return OpenError::PermissionDenied { name: name.to_owned() },

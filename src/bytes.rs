@@ -279,16 +279,14 @@ impl ByteQueue {
     #[inline]
     fn get_into_until(&self, buffer: &mut [u8], deadline: Deadline) -> Result<usize, GetError> {
         let me = self.handle.attachment.identity().map_err(GetError::Io)?;
-        let taken = self.channel().get(me, deadline, |message| match buffer.get_mut(..message.len()) {
-            Some(buffer) => {
+        let taken = self.channel().get(me, deadline, |message| {
+            if let Some(buffer) = buffer.get_mut(..message.len()) {
                 message.copy_to(buffer)?;
-                Ok(Ok(buffer.len()))
+                return Ok(Ok(buffer.len()));
             }
-            None => {
-                let mut whole = Vec::new();
-                append(message, &mut whole)?;
-                Ok(Err(whole))
-            }
+            let mut whole = Vec::new();
+            append(message, &mut whole)?;
+            Ok(Err(whole))
         })?;
         taken.map_err(|message| GetError::BufferTooShort { message })
     }

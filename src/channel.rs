@@ -11,7 +11,7 @@ use crate::error::{Corrupt, GetError, PutError};
 use crate::layout::{End, Ends};
 use crate::ring::{Message, Ring, Room};
 use crate::sync::condvar::Condvar;
-use crate::sync::mutex::{LONGEST_SLICE, Refused, Taken};
+use crate::sync::mutex::{LONGEST_SLICE, Refused, Taken, Word};
 use crate::sync::pace::Pace;
 use crate::sys::lease::{Identity, Lease};
 
@@ -79,10 +79,7 @@ impl Channel<'_> {
             }
             match self.lock_put(me, deadline) {
                 Ok(()) => {}
-                Err(Refused::Closed) => {
-                    self.ends.put.side.close();
-                    return Err(PutError::Closed);
-                }
+                Err(Refused::Closed) => return Err(PutError::Closed),
                 Err(Refused::TimedOut) => return Err(self.give_up_put(&patience, PutError::Full)),
             }
             let put = self.put_locked(me, message);
@@ -228,9 +225,7 @@ impl Channel<'_> {
     #[inline]
     fn unlock_put(&self, me: Identity) {
         if self.ends.put.mutex.unlock(me) {
-            // Our commit may have wiped out the closed bit; and those who wait for the last put to
-            // leave may now find the end.
-            self.ends.put.side.close();
+            // Those who wait for the last put to leave may now find the end.
             self.ends.not_empty.0.notify_all();
         }
     }
@@ -273,7 +268,7 @@ impl Channel<'_> {
         if !put.is_closed() {
             return Look::Nothing;
         }
-        self.ends.put.side.close();
+        self.end_held_puts(put);
         if put.caller_inside().is_some_and(|owner| self.is_alive(owner)) {
             return Look::Nothing;
         }
@@ -320,14 +315,22 @@ impl Channel<'_> {
     /// Closes the channel for everybody. Takes no lock, waits for nobody.
     ///
     /// Killed after the first store: it is closed; sleepers find out at the end of their slice, and
-    /// whoever sees the closed word sets the tail's bit.
+    /// whoever looks for a message does the second.
     pub(crate) fn close(&self) {
-        self.ends.put.mutex.close();
-        self.ends.put.side.close();
+        let put = self.ends.put.mutex.close();
+        self.end_held_puts(put);
         self.ends.put.mutex.wake_all();
         self.ends.get.mutex.wake_all();
         self.ends.not_empty.0.notify_all();
         self.ends.not_full.0.notify_all();
+    }
+
+    /// Who holds the put end for long commits without looking at the lock word, so the closed bit is set
+    /// in the tail as well. Only then: the tail of an ordinary put is stored by its owner alone.
+    fn end_held_puts(&self, put: Word) {
+        if put.is_held() {
+            self.ends.put.side.close();
+        }
     }
 
     pub(crate) fn is_closed(&self) -> bool {

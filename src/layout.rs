@@ -67,6 +67,8 @@ const _: () = {
     assert!(offset_of!(Ends, not_empty) == 256 && offset_of!(Ends, not_full) == 384);
     assert!(offset_of!(End, mutex) == 0 && offset_of!(End, side) == 8);
     assert!(size_of::<Live>() <= CHANNEL - LIVE);
+    assert!(CHANNEL.is_multiple_of(align_of::<Ends>()) && LIVE.is_multiple_of(align_of::<Live>()));
+    assert!(CHANNEL + size_of::<Ends>() <= RING);
 };
 
 const MAGIC: [u8; 8] = *b"shmq seg";
@@ -152,7 +154,7 @@ impl Geometry {
             bytes[at..at + field.len()].copy_from_slice(field);
             at += field.len();
         };
-        let flags = u32::from(self.persistent) * PERSISTENT | u32::from(self.anonymous) * ANONYMOUS;
+        let flags = (u32::from(self.persistent) * PERSISTENT) | (u32::from(self.anonymous) * ANONYMOUS);
         let schema_len = u32::try_from(self.schema.len()).unwrap_or(0);
         put(&MAGIC);
         put(&VERSION.to_ne_bytes());
@@ -291,5 +293,6 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
     Some(*field)
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
+#[path = "layout/tests.rs"]
 mod tests;

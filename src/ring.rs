@@ -41,12 +41,10 @@ impl Cursor {
         Self((number as u64) << 32 | (offset / UNIT) as u64)
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "the upper half of the word")]
     pub(crate) const fn number(self) -> u32 {
         (self.0 >> 32) as u32
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "31 bits, in a 64-bit process")]
     const fn offset(self) -> usize {
         (self.0 & OFFSET) as usize * UNIT
     }
@@ -106,11 +104,9 @@ impl Side {
         self.bytes.store(self.bytes.load(Ordering::Relaxed).wrapping_add(len as u64), Ordering::Relaxed);
     }
 
-    /// Marks a tail as closed.
+    /// Marks a tail as closed: the commits of a held producer fail from here on.
     pub(crate) fn close(&self) {
-        if self.cursor.load(Ordering::Relaxed) & CLOSED == 0 {
-            self.cursor.fetch_or(CLOSED, Ordering::SeqCst);
-        }
+        self.cursor.fetch_or(CLOSED, Ordering::SeqCst);
     }
 }
 
@@ -335,10 +331,12 @@ pub(crate) enum Room {
 
 /// A message that has been written but does not exist yet.
 #[must_use]
+#[derive(Clone, Copy)]
 pub(crate) struct Written {
     next: Cursor,
     len: usize,
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
+#[path = "ring/tests.rs"]
 mod tests;

@@ -91,11 +91,15 @@ pub(crate) enum Taken {
 
 /// A lock word as it was at one moment.
 #[derive(Clone, Copy)]
-pub(crate) struct Look(u32);
+pub(crate) struct Word(u32);
 
-impl Look {
+impl Word {
     pub(crate) fn is_closed(self) -> bool {
         self.0 & CLOSED != 0
+    }
+
+    pub(crate) fn is_held(self) -> bool {
+        self.0 & HELD != 0
     }
 
     /// Who is in the middle of a call, if anybody; not who merely holds the end.
@@ -146,9 +150,10 @@ impl Mutex {
     }
 
     /// Lets nobody in any more. Takes no lock, waits for nobody; whoever is inside stays inside.
-    pub(crate) fn close(&self) {
-        self.word.fetch_or(CLOSED, Ordering::SeqCst);
+    pub(crate) fn close(&self) -> Word {
+        let word = self.word.fetch_or(CLOSED, Ordering::SeqCst);
         loom_fence();
+        Word(word | CLOSED)
     }
 
     /// Clears a closed mark where none can be: something outside this library wrote it.
@@ -158,10 +163,10 @@ impl Mutex {
 
     /// The word now.
     #[inline]
-    pub(crate) fn look(&self) -> Look {
+    pub(crate) fn look(&self) -> Word {
         let word = self.word.load(Ordering::SeqCst);
         loom_fence();
-        Look(word)
+        Word(word)
     }
 
     /// Makes a lock still owned by `id` one of the unknown dead: `id` is about to get a new bearer.

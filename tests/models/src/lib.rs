@@ -1,1 +1,28 @@
+//! Models of the mutex, the condition variable and the channel, explored by loom.
+//!
+//! The files under test are the library's own, compiled here with loom's atomics; only what talks to the
+//! kernel has a twin (`futex.rs`, `lease.rs`). Run with `cargo test --release -p shmq-models`.
+#![cfg(test)]
+#![allow(dead_code, reason = "the models use a part of each file")]
 
+#[path = "../../../src/atomic.rs"]
+mod atomic;
+#[path = "../../../src/channel.rs"]
+mod channel;
+#[path = "../../../src/deadline.rs"]
+mod deadline;
+#[path = "../../../src/error.rs"]
+mod error;
+#[path = "../../../src/layout.rs"]
+mod layout;
+#[path = "../../../src/ring.rs"]
+mod ring;
+#[path = "../../../src/sync/mod.rs"]
+mod sync;
+mod sys;
+
+mod close;
+mod exclusion;
+mod harness;
+mod take_over;
+mod wake_ups;

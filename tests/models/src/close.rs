@@ -1,0 +1,107 @@
+//! Closing against puts: what a put said `Ok` to is delivered, and everybody comes to an end.
+
+use loom::sync::Arc;
+use loom::thread;
+
+use crate::error::{GetError, PutError};
+use crate::harness::{Process, Segment, explore, explore_with_deaths};
+
+/// Gets until the end and says what came.
+fn drain(process: &Process) -> Vec<u8> {
+    let mut got = Vec::new();
+    loop {
+        match process.get() {
+            Ok(message) => got.push(message),
+            Err(GetError::Closed) => return got,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// Puts until the channel is closed and says what was accepted.
+fn fill(process: &Process, messages: &[u8]) -> Vec<u8> {
+    let mut accepted = Vec::new();
+    for message in messages {
+        match process.put(*message) {
+            Ok(()) => accepted.push(*message),
+            Err(PutError::Closed) => break,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    accepted
+}
+
+fn close_against_put(capacity: u32, messages: &'static [u8], preemptions: usize) {
+    explore(preemptions, move || {
+        let segment = Segment::new(capacity);
+        let [putting, getting, closing] = [1, 2, 3].map(|id| Process::attach(&segment, id));
+        let put = thread::spawn(move || fill(&putting, messages));
+        let got = thread::spawn(move || drain(&getting));
+        closing.channel().close();
+        let put = put.join().unwrap();
+        assert_eq!(got.join().unwrap(), put);
+        assert!(matches!(closing.put(0), Err(PutError::Closed)), "a closed channel stays closed");
+    });
+}
+
+#[test]
+fn what_was_accepted_is_delivered() {
+    close_against_put(2, &[1], 4);
+}
+
+#[test]
+fn a_put_that_waits_for_room_is_woken() {
+    close_against_put(1, &[1, 2], 3);
+}
+
+#[test]
+fn two_consumers_both_come_to_an_end() {
+    explore(2, || {
+        let segment = Segment::new(1);
+        let first = Process::attach(&segment, 1);
+        let second = Process::attach(&segment, 2);
+        let both = [first, second].map(|process| thread::spawn(move || drain(&process)));
+        let putting = Process::attach(&segment, 3);
+        let accepted = fill(&putting, &[1]);
+        putting.channel().close();
+        let got: Vec<u8> = both.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
+        assert_eq!(got, accepted);
+    });
+}
+
+#[test]
+fn a_put_that_dies_inside_a_closed_channel_does_not_hold_up_the_end() {
+    explore_with_deaths(4, || {
+        let segment = Segment::new(1);
+        let [dying, getting, closing] = [1, 2, 3].map(|id| Process::attach(&segment, id));
+        let died = thread::spawn(move || {
+            let me = dying.lease.identity().unwrap();
+            let locked =
+                dying.segment.ends.put.mutex.lock(&dying.lease, me, crate::deadline::Deadline::Never);
+            // It is closed, or it dies with the lock and with nothing committed.
+            drop(locked);
+            dying.lease.die();
+        });
+        let got = thread::spawn(move || drain(&getting));
+        closing.channel().close();
+        died.join().unwrap();
+        assert_eq!(got.join().unwrap(), []);
+    });
+}
+
+#[test]
+fn closing_from_everywhere_at_once_is_closing() {
+    explore(3, || {
+        let segment = Segment::new(1);
+        let processes: Vec<Arc<Process>> = [1, 2].map(|id| Process::attach(&segment, id)).into();
+        let closers: Vec<_> = processes
+            .iter()
+            .cloned()
+            .map(|process| thread::spawn(move || process.channel().close()))
+            .collect();
+        assert_eq!(drain(&processes[0]), []);
+        for closer in closers {
+            closer.join().unwrap();
+        }
+    });
+}

@@ -1,0 +1,8 @@
+//! The twins of what talks to the kernel, and the one file of `sys` that does not.
+
+#[path = "futex.rs"]
+pub(crate) mod futex;
+#[path = "lease.rs"]
+pub(crate) mod lease;
+#[path = "../../../src/sys/region.rs"]
+pub(crate) mod region;
