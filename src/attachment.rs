@@ -16,6 +16,7 @@ use crate::atomic::AtomicU32;
 use crate::deadline::now;
 use crate::error::OpenError;
 use crate::layout::{CHANNEL, Ends, Expected, Geometry, HEADER, LIVE, Live, RING, UncheckedHeader};
+use crate::sys::fork::Descriptor;
 use crate::sys::lease::{Identity, Joined, Lease};
 use crate::sys::region::Region;
 use crate::sys::segment::{self, Mapping};
@@ -291,7 +292,7 @@ struct Nameless {
 
 impl Nameless {
     fn make(name: &str, plan: &Plan) -> Result<Self, OpenError> {
-        Self::try_make(name, plan).map_err(|error| match error.raw_os_error() {
+        Self::try_make(name, plan, segment::open_unnamed()).map_err(|error| match error.raw_os_error() {
             Some(libc::ENOSPC | libc::EDQUOT) => {
                 let needed = plan.geometry.segment_len() as u64;
                 OpenError::NoSpace { needed, available: segment::free_space() }
@@ -300,8 +301,8 @@ impl Nameless {
         })
     }
 
-    fn try_make(name: &str, plan: &Plan) -> io::Result<Self> {
-        let (file, stopgap) = match segment::open_unnamed() {
+    fn try_make(name: &str, plan: &Plan, unnamed: io::Result<Descriptor>) -> io::Result<Self> {
+        let (file, stopgap) = match unnamed {
             Ok(file) => (file, None),
             Err(error) if refuses_nameless(&error) => {
                 let stopgap = segment::path(&format!("{name}+new-{:016x}", random()?))?;
@@ -495,3 +496,7 @@ fn explain(name: &str, doing: &str, error: io::Error) -> OpenError {
     };
     OpenError::Io(io::Error::new(error.kind(), format!("cannot {doing} {name:?}: {error}{remedy}")))
 }
+
+#[cfg(test)]
+#[path = "attachment/tests.rs"]
+mod tests;

@@ -9,7 +9,7 @@ use crate::atomic::{AtomicU64, Ordering};
 use crate::deadline::Deadline;
 use crate::error::{Corrupt, GetError, PutError};
 use crate::layout::{End, Ends};
-use crate::ring::{Message, Ring, Room};
+use crate::ring::{Message, Ring};
 use crate::sync::condvar::Condvar;
 use crate::sync::mutex::{LONGEST_SLICE, Refused, Taken, Word};
 use crate::sync::pace::Pace;
@@ -64,17 +64,32 @@ fn forked() -> io::Error {
     )
 }
 
-impl Channel<'_> {
+/// Methods take the view by value: only a call that leaves the fast path has it put into memory.
+impl<'a> Channel<'a> {
     /// Puts one message. Blocks while there is no room, until the deadline.
     #[inline]
-    pub(crate) fn put(&self, me: Identity, message: &[u8], deadline: Deadline) -> Result<(), PutError> {
+    pub(crate) fn put(self, me: Identity, message: &[u8], deadline: Deadline) -> Result<(), PutError> {
         let max = self.ring.shape.max_message;
         if message.len() > max {
             return Err(PutError::TooLong { len: message.len(), max });
         }
+        if self.ends.put.mutex.try_lock(me) {
+            if self.ring.room_is_known() || (!self.paces.put.lags() && self.ring.look_for_room() == Ok(true))
+            {
+                let put = self.write(me, message);
+                return self.finish_put(me, put, false);
+            }
+            self.unlock_put(me);
+        }
+        self.put_slowly(me, message, deadline)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn put_slowly(self, me: Identity, message: &[u8], deadline: Deadline) -> Result<(), PutError> {
         let mut patience = Patience::default();
         loop {
-            if self.ring.put_must_look() {
+            if !self.ring.room_is_known() {
                 self.paces.put.lag();
             }
             match self.lock_put(me, deadline) {
@@ -82,21 +97,16 @@ impl Channel<'_> {
                 Err(Refused::Closed) => return Err(PutError::Closed),
                 Err(Refused::TimedOut) => return Err(self.give_up_put(&patience, PutError::Full)),
             }
-            let put = self.put_locked(me, message);
-            if !me.is_current() {
-                return Err(PutError::Io(forked()));
-            }
-            self.unlock_put(me);
-            match put {
+            match self.room() {
                 Ok(true) => {
-                    self.ends.not_empty.0.notify(1);
-                    if patience.slept {
-                        self.pass_on_room();
-                    }
-                    return Ok(());
+                    let put = self.write(me, message);
+                    return self.finish_put(me, put, patience.slept);
                 }
-                Ok(false) => {}
-                Err(error) => return Err(self.give_up_put(&patience, error.into())),
+                Ok(false) => self.unlock_put(me),
+                Err(error) => {
+                    self.unlock_put(me);
+                    return Err(self.give_up_put(&patience, error.into()));
+                }
             }
             match self.wait_for_room(deadline, &mut patience) {
                 Look::Ready => {}
@@ -106,22 +116,38 @@ impl Channel<'_> {
         }
     }
 
-    /// False if there is no room. In a forked child it commits nothing.
-    #[inline]
-    fn put_locked(&self, me: Identity, message: &[u8]) -> Result<bool, Corrupt> {
-        match self.ring.room()? {
-            Room::Known => {}
-            Room::Found { taken } => self.paces.put.found(taken),
-            Room::None => {
-                self.paces.put.found(0);
-                return Ok(false);
-            }
+    /// Whether there is room, by a look at the other side if need be. For the owner of the put end.
+    fn room(self) -> Result<bool, Corrupt> {
+        if self.ring.room_is_known() {
+            return Ok(true);
         }
+        let taken = self.ring.taken_since_last_look();
+        let room = self.ring.look_for_room()?;
+        self.paces.put.found(if room { taken } else { 0 });
+        Ok(room)
+    }
+
+    /// Writes and commits, where there is room. In a forked child it commits nothing.
+    #[inline(always)]
+    fn write(self, me: Identity, message: &[u8]) -> Result<(), Corrupt> {
         let written = self.ring.write(message)?;
         if me.is_current() {
             self.ring.commit_put(written);
         }
-        Ok(true)
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn finish_put(self, me: Identity, put: Result<(), Corrupt>, slept: bool) -> Result<(), PutError> {
+        if !me.is_current() {
+            return Err(PutError::Io(forked()));
+        }
+        self.unlock_put(me);
+        self.ends.not_empty.0.notify(1);
+        if slept {
+            self.pass_on_room();
+        }
+        put.map_err(PutError::from)
     }
 
     /// Gets one message: `take` copies it out. Blocks while there is none, until the deadline.
@@ -129,14 +155,34 @@ impl Channel<'_> {
     /// `take` runs while the end is locked. The message is removed after it has returned `Ok`.
     #[inline]
     pub(crate) fn get<R>(
-        &self,
+        self,
         me: Identity,
         deadline: Deadline,
         take: impl FnOnce(&Message<'_>) -> Result<R, GetError>,
     ) -> Result<R, GetError> {
+        if self.ends.get.mutex.try_lock(me) {
+            let mut first = self.ring.first_known();
+            if first.is_none() && !self.paces.get.lags() {
+                first = self.ring.look_for_first().ok().flatten();
+            }
+            if let Some(message) = first {
+                let taken = take(&message);
+                return self.finish_get(me, &message, taken, false);
+            }
+            self.unlock_get(me);
+        }
+        let (message, slept) = self.wait_for_first(me, deadline)?;
+        let taken = take(&message);
+        self.finish_get(me, &message, taken, slept)
+    }
+
+    /// Waits for a message and comes back with the get end locked, and whether it slept.
+    #[cold]
+    #[inline(never)]
+    fn wait_for_first(self, me: Identity, deadline: Deadline) -> Result<(Message<'a>, bool), GetError> {
         let mut patience = Patience::default();
         loop {
-            if self.ring.get_must_look() {
+            if self.ring.first_known().is_none() {
                 self.paces.get.lag();
             }
             match self.lock_get(me, deadline) {
@@ -148,18 +194,14 @@ impl Channel<'_> {
                 }
                 Err(Refused::TimedOut) => return Err(self.give_up_get(&patience, GetError::Empty)),
             }
-            match self.ring.first() {
-                Ok(Some(message)) => {
-                    let taken = take(&message);
-                    return self.finish_get(me, &message, taken, &patience);
-                }
+            match self.first() {
+                Ok(Some(message)) => return Ok((message, patience.slept)),
                 Ok(None) => self.unlock_get(me),
                 Err(error) => {
                     self.unlock_get(me);
                     return Err(self.give_up_get(&patience, error.into()));
                 }
             }
-            self.paces.get.found(0);
             match self.wait_for_message(deadline, &mut patience) {
                 Look::Ready => {}
                 Look::Closed => return Err(GetError::Closed),
@@ -168,13 +210,23 @@ impl Channel<'_> {
         }
     }
 
-    #[inline]
+    /// The first message, by a look at the other side if need be. For the owner of the get end.
+    fn first(self) -> Result<Option<Message<'a>>, Corrupt> {
+        if let Some(message) = self.ring.first_known() {
+            return Ok(Some(message));
+        }
+        let first = self.ring.look_for_first()?;
+        self.paces.get.found(first.map_or(0, |message| message.pending));
+        Ok(first)
+    }
+
+    #[inline(always)]
     fn finish_get<R>(
-        &self,
+        self,
         me: Identity,
         message: &Message<'_>,
         taken: Result<R, GetError>,
-        patience: &Patience,
+        slept: bool,
     ) -> Result<R, GetError> {
         if !me.is_current() {
             return Err(GetError::Io(forked()));
@@ -187,17 +239,13 @@ impl Channel<'_> {
         self.ring.commit_get(message);
         self.unlock_get(me);
         self.ends.not_full.0.notify(1);
-        if message.looked {
-            self.paces.get.found(message.pending);
-        }
-        if patience.slept {
+        if slept {
             self.pass_on_message();
         }
         taken
     }
 
-    #[inline]
-    fn lock_put(&self, me: Identity, deadline: Deadline) -> Result<(), Refused> {
+    fn lock_put(self, me: Identity, deadline: Deadline) -> Result<(), Refused> {
         if self.ends.put.mutex.lock(self.lease, me, deadline)? == Taken::FromTheDead {
             self.ring.refresh_put();
             self.recover();
@@ -205,8 +253,7 @@ impl Channel<'_> {
         Ok(())
     }
 
-    #[inline]
-    fn lock_get(&self, me: Identity, deadline: Deadline) -> Result<(), Refused> {
+    fn lock_get(self, me: Identity, deadline: Deadline) -> Result<(), Refused> {
         if self.ends.get.mutex.lock(self.lease, me, deadline)? == Taken::FromTheDead {
             self.ring.refresh_get();
             self.recover();
@@ -216,39 +263,49 @@ impl Channel<'_> {
 
     /// After a take-over: the dead owner may have committed and not said so.
     #[cold]
-    fn recover(&self) {
+    fn recover(self) {
         self.recoveries.fetch_add(1, Ordering::Relaxed);
         self.ends.not_empty.0.notify_all();
         self.ends.not_full.0.notify_all();
     }
 
-    #[inline]
-    fn unlock_put(&self, me: Identity) {
+    #[inline(always)]
+    fn unlock_put(self, me: Identity) {
+        if !self.ends.put.mutex.try_unlock(me) {
+            self.unlock_put_slowly(me);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn unlock_put_slowly(self, me: Identity) {
         if self.ends.put.mutex.unlock(me) {
             // Those who wait for the last put to leave may now find the end.
             self.ends.not_empty.0.notify_all();
         }
     }
 
-    #[inline]
-    fn unlock_get(&self, me: Identity) {
-        self.ends.get.mutex.unlock(me);
+    #[inline(always)]
+    fn unlock_get(self, me: Identity) {
+        if !self.ends.get.mutex.try_unlock(me) {
+            self.ends.get.mutex.unlock(me);
+        }
     }
 
-    #[cold]
-    fn wait_for_room(&self, deadline: Deadline, patience: &mut Patience) -> Look {
+    #[inline(never)]
+    fn wait_for_room(self, deadline: Deadline, patience: &mut Patience) -> Look {
         let look = || self.look_for_room();
         wait(&self.ends.not_full.0, &self.paces.put, deadline, patience, look)
     }
 
-    #[cold]
-    fn wait_for_message(&self, deadline: Deadline, patience: &mut Patience) -> Look {
+    #[inline(never)]
+    fn wait_for_message(self, deadline: Deadline, patience: &mut Patience) -> Look {
         let look = || self.look_for_message();
         wait(&self.ends.not_empty.0, &self.paces.get, deadline, patience, look)
     }
 
     /// Whether a put can go on. The order of the loads matters: see `sync::condvar`.
-    pub(crate) fn look_for_room(&self) -> Look {
+    pub(crate) fn look_for_room(self) -> Look {
         if self.ends.put.mutex.look().is_closed() {
             return Look::Closed;
         }
@@ -260,7 +317,7 @@ impl Channel<'_> {
     ///
     /// `Closed` is said only once nothing can come any more: the lock word was closed, no put that got
     /// in before was still inside (a dead one is not), and *after that* the ring was still empty.
-    pub(crate) fn look_for_message(&self) -> Look {
+    pub(crate) fn look_for_message(self) -> Look {
         let put = self.ends.put.mutex.look();
         if !self.ring.looks_empty() {
             return Look::Ready;
@@ -275,28 +332,28 @@ impl Channel<'_> {
         if self.ring.looks_empty() { Look::Closed } else { Look::Ready }
     }
 
-    fn is_alive(&self, owner: u32) -> bool {
+    fn is_alive(self, owner: u32) -> bool {
         // Our own id: another thread of this handle. The kernel does not show us our own lease.
         self.lease.identity().is_some_and(|me| me.id() == owner) || self.lease.is_alive(owner)
     }
 
     /// Hands a wake-up on, if there is something to be had for it.
     #[cold]
-    fn pass_on_message(&self) {
+    fn pass_on_message(self) {
         if self.look_for_message() != Look::Nothing {
             self.ends.not_empty.0.notify(1);
         }
     }
 
     #[cold]
-    fn pass_on_room(&self) {
+    fn pass_on_room(self) {
         if self.look_for_room() != Look::Nothing {
             self.ends.not_full.0.notify(1);
         }
     }
 
     #[cold]
-    fn give_up_put(&self, patience: &Patience, error: PutError) -> PutError {
+    fn give_up_put(self, patience: &Patience, error: PutError) -> PutError {
         if patience.slept {
             self.pass_on_room();
         }
@@ -305,7 +362,7 @@ impl Channel<'_> {
     }
 
     #[cold]
-    fn give_up_get(&self, patience: &Patience, error: GetError) -> GetError {
+    fn give_up_get(self, patience: &Patience, error: GetError) -> GetError {
         if patience.slept {
             self.pass_on_message();
         }
@@ -316,7 +373,7 @@ impl Channel<'_> {
     ///
     /// Killed after the first store: it is closed; sleepers find out at the end of their slice, and
     /// whoever looks for a message does the second.
-    pub(crate) fn close(&self) {
+    pub(crate) fn close(self) {
         let put = self.ends.put.mutex.close();
         self.end_held_puts(put);
         self.ends.put.mutex.wake_all();
@@ -327,13 +384,13 @@ impl Channel<'_> {
 
     /// Who holds the put end for long commits without looking at the lock word, so the closed bit is set
     /// in the tail as well. Only then: the tail of an ordinary put is stored by its owner alone.
-    fn end_held_puts(&self, put: Word) {
+    fn end_held_puts(self, put: Word) {
         if put.is_held() {
             self.ends.put.side.close();
         }
     }
 
-    pub(crate) fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(self) -> bool {
         self.ends.put.mutex.look().is_closed()
     }
 

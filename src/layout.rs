@@ -48,7 +48,7 @@ pub(crate) struct Live {
     pub(crate) recoveries: AtomicU64,
 }
 
-#[cfg(any(test, loom))]
+#[cfg(loom)]
 impl Ends {
     pub(crate) fn new() -> Self {
         let end = || End { mutex: Mutex::new(), spare: 0, side: Side::new() };

@@ -180,8 +180,6 @@ pub(crate) struct Message<'a> {
     next: Cursor,
     /// How many messages there are at least, this one included.
     pub(crate) pending: u32,
-    /// Whether the other side's cursor had to be looked at for this one.
-    pub(crate) looked: bool,
 }
 
 impl Message<'_> {
@@ -200,19 +198,26 @@ impl Message<'_> {
 }
 
 impl<'a> Ring<'a> {
-    /// Whether the longest message fits. For the owner of the put end.
+    /// Whether the longest message fits, as far as the owner of the put end knows. A hint to others.
     #[inline]
-    pub(crate) fn room(&self) -> Result<Room, Corrupt> {
-        let tail = self.put.own();
+    pub(crate) fn room_is_known(&self) -> bool {
         let seen = Cursor(self.put.other_seen.load(Ordering::Relaxed));
-        if self.shape.has_room(seen, tail) == Ok(true) {
-            return Ok(Room::Known);
-        }
+        self.shape.has_room(seen, self.put.own()) == Ok(true)
+    }
+
+    /// Whether the longest message fits, by a look at the other side. For the owner of the put end.
+    #[inline]
+    pub(crate) fn look_for_room(&self) -> Result<bool, Corrupt> {
         let head = self.get.load();
-        let room = self.shape.has_room(head, tail)?;
+        let room = self.shape.has_room(head, self.put.own())?;
         self.put.other_seen.store(head.0, Ordering::Relaxed);
-        let taken = head.number().wrapping_sub(seen.number());
-        Ok(if room { Room::Found { taken } } else { Room::None })
+        Ok(room)
+    }
+
+    /// How many messages have been taken since the owner of the put end last looked.
+    pub(crate) fn taken_since_last_look(&self) -> u32 {
+        let seen = Cursor(self.put.other_seen.load(Ordering::Relaxed));
+        self.get.load().number().wrapping_sub(seen.number())
     }
 
     /// Writes a message behind the tail, where there is room, without committing it.
@@ -231,49 +236,41 @@ impl<'a> Ring<'a> {
         self.put.commit(written.next, written.len);
     }
 
-    /// The oldest message. For the owner of the get end.
+    /// The oldest message, as far as the owner of the get end knows. A hint to others.
     #[inline]
-    pub(crate) fn first(&self) -> Result<Option<Message<'a>>, Corrupt> {
+    pub(crate) fn first_known(&self) -> Option<Message<'a>> {
         let head = self.get.own();
         let seen = Cursor(self.get.other_seen.load(Ordering::Relaxed));
-        let (pending, looked) = match self.shape.pending(head, seen) {
-            Ok(pending) if pending > 0 => (pending, false),
-            _ => {
-                let tail = self.put.load();
-                let pending = self.shape.pending(head, tail)?;
-                self.get.other_seen.store(tail.0, Ordering::Relaxed);
-                (pending, true)
-            }
-        };
-        if pending == 0 {
-            return Ok(None);
+        match self.shape.pending(head, seen) {
+            Ok(pending) if pending > 0 => self.message(head, pending).ok(),
+            _ => None,
         }
+    }
+
+    /// The oldest message, by a look at the other side. For the owner of the get end.
+    #[inline]
+    pub(crate) fn look_for_first(&self) -> Result<Option<Message<'a>>, Corrupt> {
+        let head = self.get.own();
+        let tail = self.put.load();
+        let pending = self.shape.pending(head, tail)?;
+        self.get.other_seen.store(tail.0, Ordering::Relaxed);
+        if pending == 0 { Ok(None) } else { self.message(head, pending).map(Some) }
+    }
+
+    #[inline]
+    fn message(&self, head: Cursor, pending: u32) -> Result<Message<'a>, Corrupt> {
         let len = self.bytes.load(head.offset())? as usize;
         if len > self.shape.max_message {
             return Err(Corrupt("a message is longer than the longest"));
         }
-        let next = self.shape.after(head, len);
-        let offset = head.offset() + PREFIX;
-        Ok(Some(Message { bytes: self.bytes, offset, len, next, pending, looked }))
+        let (next, offset) = (self.shape.after(head, len), head.offset() + PREFIX);
+        Ok(Message { bytes: self.bytes, offset, len, next, pending })
     }
 
     /// From here on the message is gone, whoever dies.
     #[inline]
     pub(crate) fn commit_get(&self, message: &Message<'_>) {
         self.get.commit(message.next, message.len);
-    }
-
-    /// Whether the next `first` has to look at the other side's cursor. A hint, for anybody.
-    #[inline]
-    pub(crate) fn get_must_look(&self) -> bool {
-        self.get.own().0 == self.get.other_seen.load(Ordering::Relaxed)
-    }
-
-    /// Whether the next `room` has to look at the other side's cursor. A hint, for anybody.
-    #[inline]
-    pub(crate) fn put_must_look(&self) -> bool {
-        let seen = Cursor(self.put.other_seen.load(Ordering::Relaxed));
-        self.shape.has_room(seen, self.put.own()) != Ok(true)
     }
 
     /// Forgets what a dead owner of the put end had seen of the other side.
@@ -315,18 +312,6 @@ impl<'a> Ring<'a> {
         }
         self.put.load().number().wrapping_sub(head.number()).min(self.shape.capacity) as usize
     }
-}
-
-/// Whether there is room for the longest message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Room {
-    /// As far as was known, without a look at the other side.
-    Known,
-    /// A look found that this many messages have been taken since the last look.
-    Found {
-        taken: u32,
-    },
-    None,
 }
 
 /// A message that has been written but does not exist yet.

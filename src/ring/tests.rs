@@ -38,7 +38,7 @@ impl Memory {
 
     fn put(&mut self, message: &[u8]) -> Result<bool, Corrupt> {
         let ring = self.ring();
-        if ring.room()? == Room::None {
+        if !ring.room_is_known() && !ring.look_for_room()? {
             return Ok(false);
         }
         let written = ring.write(message)?;
@@ -48,7 +48,10 @@ impl Memory {
 
     fn get(&mut self) -> Result<Option<Vec<u8>>, Corrupt> {
         let ring = self.ring();
-        let Some(message) = ring.first()? else { return Ok(None) };
+        let first = ring.first_known();
+        let Some(message) = (if first.is_some() { first } else { ring.look_for_first()? }) else {
+            return Ok(None);
+        };
         let mut bytes = Vec::new();
         message.append_to(&mut bytes)?.expect("memory");
         ring.commit_get(&message);
@@ -137,7 +140,7 @@ proptest! {
                 Step::PutAndDie(len) => {
                     let before = memory.snapshot();
                     let ring = memory.ring();
-                    if ring.room().expect("sound") != Room::None {
+                    if ring.look_for_room().expect("sound") {
                         _ = ring.write(&message(number, len)).expect("sound");
                     }
                     let touched = changed(&before, &memory.snapshot());
@@ -145,7 +148,7 @@ proptest! {
                 }
                 Step::GetAndDie => {
                     let before = memory.snapshot();
-                    _ = memory.ring().first().expect("sound");
+                    _ = memory.ring().look_for_first().expect("sound");
                     let touched = changed(&before, &memory.snapshot());
                     prop_assert!(touched.iter().all(|at| *at == GET_SEEN), "{:?}", touched);
                 }
@@ -190,7 +193,7 @@ proptest! {
             new.push(message(9, len));
             prop_assert_eq!(memory.drain().expect("sound"), new);
         } else {
-            prop_assert_eq!(memory.ring().room(), Ok(Room::None));
+            prop_assert_eq!(memory.ring().look_for_room(), Ok(false));
             prop_assert_eq!(memory.drain().expect("sound"), old);
         }
     }
@@ -202,11 +205,11 @@ proptest! {
             memory.put(&message(number, *len)).expect("sound");
         }
         let ring = memory.ring();
-        let next = ring.first().expect("sound").expect("a message").next;
+        let next = ring.look_for_first().expect("sound").expect("a message").next;
         prop_assert_eq!(ring.len(), lens.len());
         let before = memory.snapshot();
         let ring = memory.ring();
-        let first = ring.first().expect("sound").expect("a message");
+        let first = ring.look_for_first().expect("sound").expect("a message");
         ring.commit_get(&first);
         let touched = changed(&before, &memory.snapshot());
         prop_assert!(touched.contains(&GET_CURSOR));

@@ -47,7 +47,7 @@ pub(crate) struct Condvar {
 }
 
 impl Condvar {
-    #[cfg(any(test, loom))]
+    #[cfg(loom)]
     pub(crate) fn new() -> Self {
         Self { word: AtomicU32::new(0) }
     }

@@ -110,35 +110,41 @@ impl Word {
 }
 
 impl Mutex {
-    #[cfg(any(test, loom))]
+    #[cfg(loom)]
     pub(crate) fn new() -> Self {
         Self { word: AtomicU32::new(0) }
+    }
+
+    /// Takes the lock if it is free and nobody is to be considered.
+    #[inline]
+    pub(crate) fn try_lock(&self, me: Identity) -> bool {
+        self.word.compare_exchange(0, me.id(), Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 
     /// Takes the lock. A free lock is taken whatever the deadline.
     ///
     /// A deadline that passes while a live owner is in the middle of a call is stretched by up to
     /// 1 ms; not for one who holds the lock for long.
-    #[inline]
     pub(crate) fn lock(&self, lease: &Lease, me: Identity, deadline: Deadline) -> Result<Taken, Refused> {
-        match self.word.compare_exchange(0, me.id(), Ordering::Acquire, Ordering::Relaxed) {
-            Ok(_) => Ok(Taken::Free),
-            Err(_) => Waiter::new(self, lease, me, deadline).lock(),
+        if self.try_lock(me) {
+            return Ok(Taken::Free);
         }
+        Waiter::new(self, lease, me, deadline).lock()
+    }
+
+    /// Frees the lock if nobody waits for it and nothing else has been marked.
+    #[inline]
+    pub(crate) fn try_unlock(&self, me: Identity) -> bool {
+        let freed = self.word.compare_exchange(me.id(), 0, Ordering::SeqCst, Ordering::Relaxed).is_ok();
+        loom_fence();
+        freed
     }
 
     /// Frees the lock and wakes a sleeper. True if the channel has been closed meanwhile.
     ///
     /// It can never free somebody else's lock: it exchanges the caller's own id only.
-    #[inline]
-    pub(crate) fn unlock(&self, me: Identity) -> bool {
-        let free = self.word.compare_exchange(me.id(), 0, Ordering::SeqCst, Ordering::Relaxed);
-        loom_fence();
-        free.is_err() && self.unlock_slow(me)
-    }
-
     #[cold]
-    fn unlock_slow(&self, me: Identity) -> bool {
+    pub(crate) fn unlock(&self, me: Identity) -> bool {
         let freed = self
             .change(Ordering::SeqCst, |word| (word & OWNER == me.id()).then_some(word & (CLOSED | STARVED)));
         loom_fence();

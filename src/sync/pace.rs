@@ -49,8 +49,13 @@ impl Pace {
         }
     }
 
-    /// Looks away for a while, before a first look at the other side's cursor.
+    /// Whether a look is to be put off.
     #[inline]
+    pub(crate) fn lags(&self) -> bool {
+        self.lag.load(Relaxed) != 0
+    }
+
+    /// Looks away for a while, before a first look at the other side's cursor.
     pub(crate) fn lag(&self) {
         for _ in 0..self.lag.load(Relaxed) {
             pause();
@@ -58,7 +63,6 @@ impl Pace {
     }
 
     /// What the first look after a lag found.
-    #[inline]
     pub(crate) fn found(&self, count: u32) {
         let lag = self.lag.load(Relaxed);
         let next = if count > (lag / 2).max(1) { (lag * 2).clamp(1, LONGEST_LAG) } else { lag / 2 };
