@@ -269,15 +269,22 @@ fn try_open(
         return Err(OpenError::NotShmq { name: name.to_owned(), reason });
     };
     let geometry = header.check(len, expected).map_err(|disbelief| disbelief.about(name))?;
-    let Joined::As(identity) = lease.join(|_| ()).map_err(OpenError::Io)? else { return Ok(None) };
-    // It counts for everybody from here on; whatever goes wrong now, the seat is given up again.
-    let seat = Seat { name: name.to_owned(), path: path.to_owned(), geometry, lease };
-    // Another description, since a mapping would keep the lease alive; by name, which shows that the
-    // name was not taken away or given to another segment before we had our seat.
-    let file = segment::reopen_by_name(path, seat.lease.fd()).map_err(|error| explain_open(name, error))?;
+    if expected.nonce.is_some_and(|nonce| nonce != geometry.nonce) {
+        return Err(OpenError::NotFound { name: name.to_owned() });
+    }
+    // Another description, since a mapping would keep the lease alive.
+    let file = segment::reopen_by_name(path, lease.fd()).map_err(|error| explain_open(name, error))?;
     let Some(file) = file else { return Ok(None) };
-    let mapping = Mapping::new(&file, seat.geometry.segment_len())
+    let mapping = Mapping::new(&file, geometry.segment_len())
         .map_err(|error| explain(name, "map the segment", error))?;
+    // Last, so that nothing can fail between attaching and being attached: whoever attaches and gives up
+    // leaves, and would take with it what a crash of everybody has left.
+    let Joined::As(identity) = lease.join(|_| ()).map_err(OpenError::Io)? else { return Ok(None) };
+    let seat = Seat { name: name.to_owned(), path: path.to_owned(), geometry, lease };
+    if !segment::is_named(path, seat.lease.fd()).map_err(OpenError::Io)? {
+        // The name was taken away, or given to another segment, before we had our seat.
+        return Ok(None);
+    }
     let attachment = Attachment { mapping, seat, bury };
     bury(attachment.ends(), identity.id());
     Ok(Some(attachment))
@@ -451,7 +458,8 @@ impl Patience {
         if now >= self.end {
             return Err(OpenError::Io(io::Error::new(
                 io::ErrorKind::TimedOut,
-                "another process has been in the middle of opening, leaving or removing this segment for 5 s;                  is it stopped?",
+                "another process has been in the middle of opening, leaving or removing this segment for 5 s: is it \
+                 stopped?",
             )));
         }
         let nobody = AtomicU32::new(0);

@@ -12,6 +12,7 @@ use crate::attachment::{self, Attachment};
 use crate::channel::{Channel, Paces};
 use crate::deadline::Deadline;
 use crate::error::{GetError, OpenError, PutError};
+use crate::layout::{Expected, Kind};
 use crate::options::QueueOptions;
 use crate::ring::{Message, Ring};
 
@@ -345,10 +346,7 @@ impl<'de> Deserialize<'de> for ByteQueue {
     /// Attaches to the queue that was serialised; fails if it is gone, even if its name was used again.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let (name, nonce) = <(String, u64)>::deserialize(deserializer)?;
-        let queue = Self::open(&name).map_err(D::Error::custom)?;
-        if queue.handle.attachment.geometry().nonce != nonce {
-            return Err(D::Error::custom(OpenError::NotFound { name }));
-        }
-        Ok(queue)
+        let expected = Expected { kind: Kind::Queue, schema: "", nonce: Some(nonce) };
+        attachment::open(&name, expected, Channel::bury).map(Self::attached).map_err(D::Error::custom)
     }
 }

@@ -70,9 +70,11 @@ pub(crate) fn encode<T: Serialize + ?Sized>(
 pub(crate) fn decode<T: DeserializeOwned>(message: &[u8]) -> Result<T, DecodeError> {
     match postcard::take_from_bytes(message) {
         Ok((item, [])) => Ok(item),
-        Ok((_, rest)) => {
-            Err(DecodeError(format!("{} bytes are left over; was it put as another type?", rest.len())))
-        }
+        Ok((_, rest)) => Err(DecodeError(format!(
+            "{} bytes are left over; was it put as another type, or with a field that is written but not read \
+             (#[serde(skip_deserializing)])?",
+            rest.len()
+        ))),
         Err(error) => Err(DecodeError(describe(&error))),
     }
 }

@@ -139,6 +139,8 @@ pub(crate) struct Expected<'a> {
     pub(crate) kind: Kind,
     /// Empty: any.
     pub(crate) schema: &'a str,
+    /// The very segment that a handle was sent of; another one of the same name will not do.
+    pub(crate) nonce: Option<u64>,
 }
 
 impl Geometry {

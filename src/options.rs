@@ -116,7 +116,7 @@ impl QueueOptions {
                 self.schema.len()
             )));
         }
-        Ok(Expected { kind: Kind::Queue, schema: &self.schema })
+        Ok(Expected { kind: Kind::Queue, schema: &self.schema, nonce: None })
     }
 
     /// What to make.

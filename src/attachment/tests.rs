@@ -25,7 +25,7 @@ fn objects(name: &str) -> Vec<String> {
     names.into_iter().filter(|object| object.starts_with(name)).collect()
 }
 
-const ANY: Expected<'_> = Expected { kind: Kind::Queue, schema: "" };
+const ANY: Expected<'_> = Expected { kind: Kind::Queue, schema: "", nonce: None };
 
 #[test]
 fn where_nameless_files_are_refused_a_stopgap_name_is_used_and_then_gone() {

@@ -2,7 +2,7 @@
 
 use super::*;
 
-const QUEUE: Expected<'_> = Expected { kind: Kind::Queue, schema: "" };
+const QUEUE: Expected<'_> = Expected { kind: Kind::Queue, schema: "", nonce: None };
 
 fn geometry() -> Geometry {
     Geometry {

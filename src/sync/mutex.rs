@@ -203,7 +203,6 @@ struct Waiter<'a> {
     /// When to give up, if the owner is alive and holds the lock for long, or is not to be told apart.
     end: Option<Instant>,
     slept: bool,
-    /// Only a call that may not enter a closed channel asks for this.
     slice: Duration,
 }
 
@@ -304,8 +303,8 @@ impl<'a> Waiter<'a> {
             return false;
         }
         let mut until = now() + self.slice;
-        if let Some(end) = self.end {
-            until = until.min(if word & HELD == 0 { end + GRACE } else { end });
+        if let Some(end) = self.end_for(word) {
+            until = until.min(end);
         }
         self.slept = true;
         let timed_out = futex::wait(&self.mutex.word, marked, until);
@@ -316,7 +315,13 @@ impl<'a> Waiter<'a> {
     }
 
     fn is_late(&self, word: u32) -> bool {
-        self.end.is_some_and(|end| now() >= if word & HELD == 0 { end + GRACE } else { end })
+        self.end_for(word).is_some_and(|end| now() >= end)
+    }
+
+    /// When to give up on an owner like this; `None` also where the end of time is nearer than that.
+    fn end_for(&self, word: u32) -> Option<Instant> {
+        let grace = if word & HELD == 0 { GRACE } else { Duration::ZERO };
+        self.end?.checked_add(grace)
     }
 
     /// Takes the lock from an owner who is dead. The owner's byte is ours meanwhile: the id in the

@@ -12,11 +12,12 @@
 //! Locks that live in process memory are copied by `fork` as they are, held or not. They hold the
 //! generation of their holder, so that a child sees a lock that nobody will release.
 
+use std::cell::Cell;
 use std::ffi::{CStr, c_int};
 use std::io;
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::{check, futex};
@@ -114,11 +115,11 @@ extern "C" fn before_fork() {
     let Ok(mark) = mark() else { return };
     // Bounded: a signal handler may fork in the middle of a registration of this very thread.
     let locked = REGISTERING.lock_for(generation(mark), Duration::from_millis(100));
-    FORK_HOLDS_REGISTRY.store(locked, Ordering::Relaxed);
+    HELD_FOR_FORK.set(locked);
 }
 
 extern "C" fn after_fork_in_parent() {
-    if FORK_HOLDS_REGISTRY.swap(false, Ordering::Relaxed) {
+    if HELD_FOR_FORK.replace(false) {
         REGISTERING.unlock();
     }
 }
@@ -129,7 +130,8 @@ extern "C" fn after_fork_in_child() {
         // SAFETY: set once to a page that is never unmapped.
         generation(unsafe { &*mark });
     }
-    FORK_HOLDS_REGISTRY.store(false, Ordering::Relaxed);
+    // Whoever held it, this thread or another one, is not here.
+    HELD_FOR_FORK.set(false);
     REGISTERING.unlock();
 }
 
@@ -180,7 +182,11 @@ impl LocalLock {
 /// Held while a lease descriptor is opened and registered, or unregistered and closed, and by `fork`:
 /// a child inherits no lease descriptor that the registry does not name.
 static REGISTERING: LocalLock = LocalLock::new();
-static FORK_HOLDS_REGISTRY: AtomicBool = AtomicBool::new(false);
+
+thread_local! {
+    /// Whether this thread's fork holds `REGISTERING`: several threads may fork at once.
+    static HELD_FOR_FORK: Cell<bool> = const { Cell::new(false) };
+}
 
 const FREE: RawFd = -1;
 

@@ -153,7 +153,7 @@ impl Lease {
         while let Some((start, len)) = ranges.pop() {
             let Some((at, held)) = first_holder(fd, start, len)? else { continue };
             count += 1;
-            let (end, after) = (start + len, at + held);
+            let (end, after) = (start + len, (at + held).max(start + 1));
             if at > start {
                 ranges.push((start, at - start));
             }
@@ -231,12 +231,16 @@ fn unlock(fd: RawFd, start: u64, len: u64) {
     _ = control(fd, libc::F_OFD_SETLK, &mut request(libc::F_UNLCK, start, len));
 }
 
-/// Start and length of some lock that another description holds on part of the range.
+/// Start and length of some lock that another description holds on part of the range. What is locked
+/// beyond our bytes is not ours and not counted.
 fn first_holder(fd: RawFd, start: u64, len: u64) -> io::Result<Option<(u64, u64)>> {
     let mut request = request(libc::F_WRLCK, start, len);
     control(fd, libc::F_OFD_GETLK, &mut request)?;
     if libc::c_int::from(request.l_type) == libc::F_UNLCK {
         return Ok(None);
     }
-    Ok(Some((request.l_start.cast_unsigned(), request.l_len.cast_unsigned())))
+    let (start, len) = (request.l_start.cast_unsigned(), request.l_len.cast_unsigned());
+    // A length of 0 is "to the end, however far", which nobody of ours asks for.
+    let end = if len == 0 { BYTES } else { start.saturating_add(len).min(BYTES) };
+    Ok(Some((start, end.saturating_sub(start).max(1))))
 }

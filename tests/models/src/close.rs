@@ -3,6 +3,7 @@
 use loom::sync::Arc;
 use loom::thread;
 
+use crate::deadline::Deadline;
 use crate::error::{GetError, PutError};
 use crate::harness::{Process, Segment, explore, explore_with_deaths};
 
@@ -69,24 +70,36 @@ fn two_consumers_both_come_to_an_end() {
     });
 }
 
-#[test]
-fn a_put_that_dies_inside_a_closed_channel_does_not_hold_up_the_end() {
-    explore_with_deaths(4, || {
+/// A producer dies with the put end locked, before or after its commit.
+fn a_put_dies_inside(commits: bool, preemptions: usize) {
+    explore_with_deaths(preemptions, move || {
         let segment = Segment::new(1);
         let [dying, getting, closing] = [1, 2, 3].map(|id| Process::attach(&segment, id));
         let died = thread::spawn(move || {
             let me = dying.lease.identity().unwrap();
-            let locked =
-                dying.segment.ends.put.mutex.lock(&dying.lease, me, crate::deadline::Deadline::Never);
-            // It is closed, or it dies with the lock and with nothing committed.
-            drop(locked);
+            let inside = dying.segment.ends.put.mutex.lock(&dying.lease, me, Deadline::Never).is_ok();
+            if inside && commits {
+                let ring = dying.channel().ring;
+                ring.commit_put(ring.write(&[7]).unwrap());
+            }
             dying.lease.die();
+            inside && commits
         });
         let got = thread::spawn(move || drain(&getting));
         closing.channel().close();
-        died.join().unwrap();
-        assert_eq!(got.join().unwrap(), []);
+        let accepted: &[u8] = if died.join().unwrap() { &[7] } else { &[] };
+        assert_eq!(got.join().unwrap(), accepted);
     });
+}
+
+#[test]
+fn a_put_that_dies_inside_a_closed_channel_does_not_hold_up_the_end() {
+    a_put_dies_inside(false, 3);
+}
+
+#[test]
+fn what_a_put_had_committed_when_it_died_is_delivered() {
+    a_put_dies_inside(true, 3);
 }
 
 #[test]
