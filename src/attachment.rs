@@ -56,15 +56,15 @@ pub(crate) struct Plan {
 
 /// Checks a name against the rules.
 pub(crate) fn check_name(name: &str) -> Result<(), OpenError> {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    let allowed = |character: char| character.is_ascii_alphanumeric() || "._-".contains(character);
     let reason = if name.is_empty() {
-        "it is empty"
+        "it is empty".to_owned()
     } else if name.len() > LONGEST_NAME {
-        "it is longer than 200 bytes"
+        format!("it is {} bytes long", name.len())
     } else if name.starts_with('.') {
-        "it begins with a dot"
-    } else if !name.bytes().all(allowed) {
-        "it holds another character"
+        "it begins with a dot".to_owned()
+    } else if let Some(character) = name.chars().find(|character| !allowed(*character)) {
+        format!("it holds {character:?}")
     } else {
         return Ok(());
     };

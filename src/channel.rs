@@ -12,7 +12,7 @@ use crate::layout::{End, Ends};
 use crate::ring::{Message, Ring};
 use crate::sync::condvar::Condvar;
 use crate::sync::mutex::{LONGEST_SLICE, Refused, Taken, Word};
-use crate::sync::pace::Pace;
+use crate::sync::pace::{Pace, Spun};
 use crate::sys::lease::{Identity, Lease};
 
 /// A view of one channel of an attached segment, made for each call.
@@ -294,14 +294,14 @@ impl<'a> Channel<'a> {
 
     #[inline(never)]
     fn wait_for_room(self, deadline: Deadline, patience: &mut Patience) -> Look {
-        let look = || self.look_for_room();
-        wait(&self.ends.not_full.0, &self.paces.put, deadline, patience, look)
+        let glance = || !self.ring.looks_full();
+        wait(&self.ends.not_full.0, &self.paces.put, deadline, patience, glance, || self.look_for_room())
     }
 
     #[inline(never)]
     fn wait_for_message(self, deadline: Deadline, patience: &mut Patience) -> Look {
-        let look = || self.look_for_message();
-        wait(&self.ends.not_empty.0, &self.paces.get, deadline, patience, look)
+        let glance = || !self.ring.looks_empty();
+        wait(&self.ends.not_empty.0, &self.paces.get, deadline, patience, glance, || self.look_for_message())
     }
 
     /// Whether a put can go on. The order of the loads matters: see `sync::condvar`.
@@ -402,22 +402,27 @@ impl<'a> Channel<'a> {
     }
 }
 
-/// Spins, then sleeps, until `look` finds something or the deadline has passed.
+/// Spins, then sleeps, until `look` finds something or the deadline has passed. A `glance` is the part of
+/// the look that needs nothing but the cursors.
 fn wait(
     condvar: &Condvar,
     pace: &Pace,
     deadline: Deadline,
     patience: &mut Patience,
+    glance: impl Fn() -> bool,
     look: impl Fn() -> Look,
 ) -> Look {
     if patience.over {
         return Look::Nothing;
     }
     if !deadline.has_passed() {
-        if !patience.slept
-            && let Some(found) = pace.spin(deadline, || Some(look()).filter(|look| *look != Look::Nothing))
-        {
-            return found;
+        if !patience.slept {
+            let found = || Some(look()).filter(|look| *look != Look::Nothing);
+            match pace.spin(deadline, glance, found) {
+                Spun::Glanced => return Look::Ready,
+                Spun::Found(look) => return look,
+                Spun::InVain => {}
+            }
         }
         while !deadline.has_passed() {
             let prepared = condvar.prepare();

@@ -13,7 +13,7 @@ pub enum OpenError {
         /// The name as it was given.
         name: String,
         /// Which rule it breaks.
-        reason: &'static str,
+        reason: String,
     },
     /// The options contradict a limit.
     InvalidOptions {

@@ -4,19 +4,20 @@
 //! | ---------------------- | ------------------------------------------- |
 //! | 0 to 511               | the header, written once before the segment has a name |
 //! | 512 to 1023            | words that are not on a hot path            |
-//! | 1024 to 1535           | the channel                                 |
-//! | 1536 to 2047           | the second channel of a pipe                |
+//! | 1024 to 1791           | the channel                                 |
+//! | 1792 to 2559           | the second channel of a pipe                |
 //! | 4096 on                | the ring                                    |
 
 use std::mem::{offset_of, size_of};
 
 use crate::atomic::AtomicU64;
 use crate::error::OpenError;
-use crate::ring::{LONGEST_RING, Shape, Side, slot_len};
+use crate::ring::{CURSOR, LONGEST_RING, Shape, Side, slot_len};
 use crate::sync::condvar::Condvar;
 use crate::sync::mutex::Mutex;
 
-/// One end of a channel, on cache lines of its own (128: processors fetch them in pairs).
+/// One end of a channel, on cache lines of its own (128: processors fetch them in pairs): the lock and
+/// the owner's words on one pair, the cursor on the next.
 #[repr(C, align(128))]
 #[derive(Debug)]
 pub(crate) struct End {
@@ -62,10 +63,11 @@ pub(crate) const RING: usize = 4096;
 
 #[cfg(not(loom))]
 const _: () = {
-    assert!(size_of::<Ends>() == 512);
-    assert!(offset_of!(Ends, put) == 0 && offset_of!(Ends, get) == 128);
-    assert!(offset_of!(Ends, not_empty) == 256 && offset_of!(Ends, not_full) == 384);
+    assert!(size_of::<Ends>() == 768);
+    assert!(offset_of!(Ends, put) == 0 && offset_of!(Ends, get) == 256);
+    assert!(offset_of!(Ends, not_empty) == 512 && offset_of!(Ends, not_full) == 640);
     assert!(offset_of!(End, mutex) == 0 && offset_of!(End, side) == 8);
+    assert!(offset_of!(End, side) + CURSOR == 128);
     assert!(size_of::<Live>() <= CHANNEL - LIVE);
     assert!(CHANNEL.is_multiple_of(align_of::<Ends>()) && LIVE.is_multiple_of(align_of::<Live>()));
     assert!(CHANNEL + size_of::<Ends>() <= RING);

@@ -63,23 +63,32 @@ impl Cursor {
 /// and the bytes written meanwhile are nobody's. After it: it is there (removed), and only the totals
 /// may lack it. `other_seen` is what the other cursor once was: an older queue that was legal then,
 /// fuller (emptier) than now, so a wrong "no" costs one more look and a wrong "yes" cannot be.
+///
+/// The cursor lies apart: the other side spins on it, and would otherwise take the line with the lock
+/// and the owner's own words away in the middle of each call.
 #[repr(C)]
 #[derive(Debug)]
 pub(crate) struct Side {
-    cursor: AtomicU64,
     other_seen: AtomicU64,
     messages: AtomicU64,
     bytes: AtomicU64,
+    /// Up to the next pair of cache lines, where a side begins 8 bytes after one (asserted in `layout`).
+    apart: [u64; 12],
+    cursor: AtomicU64,
 }
+
+/// Where the cursor of a side lies.
+pub(crate) const CURSOR: usize = std::mem::offset_of!(Side, cursor);
 
 impl Side {
     #[cfg(any(test, loom))]
     pub(crate) fn new() -> Self {
         Self {
-            cursor: AtomicU64::new(0),
             other_seen: AtomicU64::new(0),
             messages: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
+            apart: [0; 12],
+            cursor: AtomicU64::new(0),
         }
     }
 

@@ -51,12 +51,13 @@ fn the_live_words_are_where_they_have_always_been() {
     assert_eq!((LIVE, CHANNEL, RING), (512, 1024, 4096));
     assert_eq!(offset_of!(Live, recoveries), 0);
     assert_eq!(offset_of!(Ends, put), 0);
-    assert_eq!(offset_of!(Ends, get), 128);
-    assert_eq!(offset_of!(Ends, not_empty), 256);
-    assert_eq!(offset_of!(Ends, not_full), 384);
+    assert_eq!(offset_of!(Ends, get), 256);
+    assert_eq!(offset_of!(Ends, not_empty), 512);
+    assert_eq!(offset_of!(Ends, not_full), 640);
     assert_eq!(offset_of!(End, mutex), 0);
-    assert_eq!(offset_of!(End, side), 8, "the cursor");
-    assert_eq!(size_of::<Side>(), 32, "cursor, what was seen of the other one, messages, bytes");
+    assert_eq!(offset_of!(End, side), 8, "what was seen of the other cursor, messages, bytes");
+    assert_eq!(CURSOR, 120, "the cursor, 128 from the lock");
+    assert_eq!(size_of::<Side>(), 128);
 }
 
 #[test]

@@ -10,11 +10,18 @@ use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 const LONGEST_LAG: u32 = 64;
 /// About what it costs to fall asleep and be woken: spinning longer cannot pay.
 const LONGEST_SPIN: Duration = Duration::from_micros(40);
-/// Looks between two looks at the clock.
-const LOOKS_PER_CLOCK: u32 = 8;
+/// Glances at the other side's cursor between two looks at everything else, the clock included.
+const GLANCES_PER_LOOK: u32 = 32;
 /// After this many sleeps spinning is tried again, at first; doubled each time it is in vain.
 const FIRST_TRIAL: u32 = 4;
 const LAST_TRIAL: u32 = 512;
+
+/// How a spin ended.
+pub(crate) enum Spun<T> {
+    Glanced,
+    Found(T),
+    InVain,
+}
 
 /// What one side of one handle has learnt of the other side. Private to the process; a lost update
 /// costs some nanoseconds, so everything is relaxed.
@@ -71,22 +78,32 @@ impl Pace {
         }
     }
 
-    /// Spins until `look` finds something, for as long as it has lately paid.
-    pub(crate) fn spin<T>(&self, deadline: Deadline, look: impl Fn() -> Option<T>) -> Option<T> {
+    /// Spins until `glance` is true or `look` finds something, for as long as it has lately paid.
+    ///
+    /// `glance` reads what the other side writes in any case; `look` may take more of its cache lines
+    /// away, and is asked rarely.
+    pub(crate) fn spin<T>(
+        &self,
+        deadline: Deadline,
+        glance: impl Fn() -> bool,
+        look: impl Fn() -> Option<T>,
+    ) -> Spun<T> {
         if cfg!(loom) {
-            return None;
+            return Spun::InVain;
         }
-        let length = self.length()?;
+        let Some(length) = self.length() else { return Spun::InVain };
         let end = deadline.within(length);
         loop {
-            for _ in 0..LOOKS_PER_CLOCK {
-                let found = look();
-                if found.is_some() {
+            for _ in 0..GLANCES_PER_LOOK {
+                if glance() {
                     self.spin.store(nanoseconds(LONGEST_SPIN), Relaxed);
                     self.trial.store(FIRST_TRIAL, Relaxed);
-                    return found;
+                    return Spun::Glanced;
                 }
                 pause();
+            }
+            if let Some(found) = look() {
+                return Spun::Found(found);
             }
             if now() >= end {
                 break;
@@ -94,7 +111,7 @@ impl Pace {
         }
         let shorter = nanoseconds(length) / 2;
         self.spin.store(if shorter < 1000 { 0 } else { shorter }, Relaxed);
-        None
+        Spun::InVain
     }
 
     fn length(&self) -> Option<Duration> {

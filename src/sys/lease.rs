@@ -133,7 +133,9 @@ impl Lease {
 
     /// Whether `owner` is alive. Cannot tell: alive. Asks nothing about the handle's own id.
     pub(crate) fn is_alive(&self, owner: u32) -> bool {
-        first_holder(self.descriptor.fd(), u64::from(owner), 1).map_or(true, |holder| holder.is_some())
+        // Verified, because a number that is another file's by now would show everybody dead.
+        let holder = self.descriptor.verified().and_then(|fd| first_holder(fd, u64::from(owner), 1));
+        holder.map_or(true, |holder| holder.is_some())
     }
 
     /// Whether some handle is attached; `None` if somebody holds the door or everything for a moment.
@@ -171,7 +173,8 @@ impl Lease {
         if owner == 0 || owner == identity.id || !self.alone.try_lock(identity.generation) {
             return None;
         }
-        if lock(self.descriptor.fd(), u64::from(owner), 1).unwrap_or(false) {
+        let seized = self.descriptor.verified().and_then(|fd| lock(fd, u64::from(owner), 1));
+        if seized.unwrap_or(false) {
             return Some(Seized { lease: self, owner });
         }
         self.alone.unlock();
@@ -192,7 +195,9 @@ pub(crate) struct Seized<'a> {
 
 impl Drop for Seized<'_> {
     fn drop(&mut self) {
-        unlock(self.lease.descriptor.fd(), u64::from(self.owner), 1);
+        if let Ok(fd) = self.lease.descriptor.verified() {
+            unlock(fd, u64::from(self.owner), 1);
+        }
         self.lease.alone.unlock();
     }
 }
