@@ -10,6 +10,7 @@
 use std::ffi::{CStr, CString};
 use std::io;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use crate::atomic::AtomicU32;
@@ -25,8 +26,12 @@ use crate::sys::{futex, random};
 /// How long to wait for somebody who is in the middle of attaching, leaving or removing.
 const PATIENCE: Duration = Duration::from_secs(5);
 const LONGEST_NAME: usize = 200;
+/// How often creation is tried where the space may only be taken for a moment; 10 ms apart on average.
+const NO_SPACE_TRIES: u32 = 10;
 /// What made-up names begin with; the header says for certain.
 const MADE_UP: &str = "anon-";
+/// What no user's name can hold.
+const STOPGAP: &str = "+new-";
 
 /// A segment that this process is attached to: mapped, and leased so that everybody can see it.
 pub(crate) struct Attachment {
@@ -95,7 +100,7 @@ pub(crate) fn create(name: &str, plan: &Plan) -> Result<Attachment, OpenError> {
     if find_out(name, &path)? == Standing::InUse {
         return Err(OpenError::AlreadyExists { name: name.to_owned() });
     }
-    let nameless = Nameless::make(name, plan)?;
+    let nameless = make_room_for(name, &path, plan)?;
     let mut patience = Patience::new();
     loop {
         match nameless.link(&path) {
@@ -108,6 +113,26 @@ pub(crate) fn create(name: &str, plan: &Plan) -> Result<Attachment, OpenError> {
             Standing::InUse => return Err(OpenError::AlreadyExists { name: name.to_owned() }),
             Standing::Unclear => patience.pause()?,
         }
+    }
+}
+
+/// Makes the segment. Where there is no room for two, the one that a crash left under this name goes
+/// first; and others who are making theirs, of whom one wins, soon give back what they have taken.
+fn make_room_for(name: &str, path: &CStr, plan: &Plan) -> Result<Nameless, OpenError> {
+    let mut tries = 0;
+    loop {
+        let refused = match Nameless::make(name, plan) {
+            Err(refused @ OpenError::NoSpace { .. }) => refused,
+            made => return made,
+        };
+        if clear(name, path)? == Standing::InUse {
+            return Err(OpenError::AlreadyExists { name: name.to_owned() });
+        }
+        tries += 1;
+        if tries == NO_SPACE_TRIES || plan.geometry.segment_len() as u64 > segment::whole_space() {
+            return Err(refused);
+        }
+        pause(Duration::from_micros(random().map_err(OpenError::Io)? % 20_000));
     }
 }
 
@@ -132,11 +157,12 @@ pub(crate) fn open_or_create(
 
 /// Makes a segment under a fresh name, after sweeping up what crashes left behind under such names.
 pub(crate) fn create_made_up(plan: &Plan) -> Result<Attachment, OpenError> {
-    sweep();
+    sweep_if_due();
+    let mut patience = Patience::new();
     loop {
         let name = format!("{MADE_UP}{:016x}", random().map_err(OpenError::Io)?);
         match create(&name, plan) {
-            Err(OpenError::AlreadyExists { .. }) => {}
+            Err(OpenError::AlreadyExists { .. }) => patience.pause()?,
             created => return created,
         }
     }
@@ -163,15 +189,32 @@ pub(crate) fn remove(name: &str) -> Result<(), OpenError> {
     }
 }
 
-/// Removes the made-up segments of this user that nobody is attached to. What stands in the way of that
-/// is somebody else's business.
-fn sweep() {
+/// Sweeps, but the more rarely the more there is to look at in vain.
+fn sweep_if_due() {
+    /// How many creations go by without a sweep.
+    static LEFT_OUT: AtomicUsize = AtomicUsize::new(0);
+    let due = LEFT_OUT.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_err();
+    if due {
+        LEFT_OUT.store(sweep() / 8, Relaxed);
+    }
+}
+
+/// Removes the made-up segments of this user that nobody is attached to, and says how many there were that
+/// somebody is. What stands in the way of that is somebody else's business.
+fn sweep() -> usize {
+    let mut in_use = 0;
     for name in segment::names().unwrap_or_default() {
         let Ok(path) = path(&name) else { continue };
-        if name.starts_with(MADE_UP) && segment::is_own(&path) {
-            _ = clear_if(&name, &path, |header| header.is_anonymous() && !header.is_persistent());
+        let stopgap = name.contains(STOPGAP);
+        if (stopgap || name.starts_with(MADE_UP)) && segment::is_own(&path) {
+            let ours =
+                |header: &UncheckedHeader| stopgap || (header.is_anonymous() && !header.is_persistent());
+            if !matches!(clear_if(&name, &path, ours), Ok(Standing::Gone)) {
+                in_use += 1;
+            }
         }
     }
+    in_use
 }
 
 /// What there is to a name.
@@ -225,7 +268,12 @@ fn clear_if(
 /// Unlinks the name if it is still this file's. The caller holds the door.
 fn take_name(name: &str, path: &CStr, lease: &Lease) -> Result<(), OpenError> {
     if segment::is_named(path, lease.fd()).map_err(OpenError::Io)? {
-        segment::unlink(path).map_err(|error| explain(name, "remove the segment", error))?;
+        match segment::unlink(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(explain(name, "remove the segment", error));
+            }
+            _ => {}
+        }
     }
     Ok(())
 }
@@ -235,9 +283,14 @@ fn look_into(name: &str, path: &CStr) -> Result<Option<(Lease, Option<UncheckedH
     let file = match segment::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        // It exists; whose it is does not matter to somebody who wants to make it.
-        Err(error) if is_foreign(&error) || error.kind() == io::ErrorKind::PermissionDenied => {
-            return Err(OpenError::AlreadyExists { name: name.to_owned() });
+        // If it exists, whose it is does not matter to somebody who wants to make it.
+        Err(error) if is_foreign(&error) || segment::exists(path) => {
+            return match error.raw_os_error() {
+                Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM) => {
+                    Err(explain(name, "open the segment", error))
+                }
+                _ => Err(OpenError::AlreadyExists { name: name.to_owned() }),
+            };
         }
         Err(error) => return Err(explain(name, "open the segment", error)),
     };
@@ -312,7 +365,7 @@ impl Nameless {
         let (file, stopgap) = match unnamed {
             Ok(file) => (file, None),
             Err(error) if refuses_nameless(&error) => {
-                let stopgap = segment::path(&format!("{name}+new-{:016x}", random()?))?;
+                let stopgap = segment::path(&format!("{name}{STOPGAP}{:016x}", random()?))?;
                 (segment::open_new(&stopgap)?, Some(stopgap))
             }
             Err(error) => return Err(error),
@@ -323,17 +376,15 @@ impl Nameless {
         let header = Geometry { persistent: plan.geometry.persistent, ..geometry.clone() }.to_bytes();
         let path = stopgap.clone().unwrap_or_default();
         let seat = Seat { name: name.to_owned(), path, geometry, lease: Lease::new(file)? };
+        // The umask may have taken from us what we need for opening it once more.
+        segment::set_mode(seat.lease.fd(), 0o600)?;
+        // First, so that nobody takes a stopgap for a leftover.
+        let Joined::As(_) = seat.lease.join(|_| ())? else { return Err(io::ErrorKind::ResourceBusy.into()) };
         segment::allocate(seat.lease.fd(), len as u64)?;
         segment::write_start(seat.lease.fd(), &header)?;
         let mapping = Mapping::new(&segment::reopen(seat.lease.fd())?, len)?;
         segment::set_mode(seat.lease.fd(), plan.mode)?;
-        match seat.lease.join(|_| ())? {
-            Joined::As(_) => {
-                let attachment = Attachment { mapping, seat, bury: plan.bury };
-                Ok(Self { attachment, stopgap: stopgap.is_some() })
-            }
-            Joined::Refused => Err(io::ErrorKind::ResourceBusy.into()),
-        }
+        Ok(Self { attachment: Attachment { mapping, seat, bury: plan.bury }, stopgap: stopgap.is_some() })
     }
 
     fn link(&self, path: &CStr) -> io::Result<()> {
@@ -436,7 +487,7 @@ impl Drop for Seat {
     /// Stopped with the whole range locked: others pause for at most 5 s.
     fn drop(&mut self) {
         self.lease.leave();
-        if self.lease.close_to_all().unwrap_or(false) && !self.geometry.persistent {
+        if !self.geometry.persistent && self.lease.close_to_all().unwrap_or(false) {
             _ = take_name(&self.name, &self.path, &self.lease);
         }
     }
@@ -462,11 +513,15 @@ impl Patience {
                  stopped?",
             )));
         }
-        let nobody = AtomicU32::new(0);
-        futex::wait(&nobody, 0, now + self.pause);
+        pause(self.pause);
         self.pause = (self.pause * 2).min(Duration::from_millis(5));
         Ok(())
     }
+}
+
+fn pause(time: Duration) {
+    let nobody = AtomicU32::new(0);
+    futex::wait(&nobody, 0, now() + time);
 }
 
 fn path(name: &str) -> Result<CString, OpenError> {

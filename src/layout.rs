@@ -12,7 +12,9 @@ use std::mem::{offset_of, size_of};
 
 use crate::atomic::AtomicU64;
 use crate::error::OpenError;
-use crate::ring::{CURSOR, LONGEST_RING, Shape, Side, slot_len};
+#[cfg(not(loom))]
+use crate::ring::CURSOR;
+use crate::ring::{LONGEST_RING, Shape, Side, slot_len};
 use crate::sync::condvar::Condvar;
 use crate::sync::mutex::Mutex;
 

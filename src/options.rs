@@ -102,7 +102,8 @@ impl QueueOptions {
 
     /// The permissions of the object in /dev/shm, whatever the umask. The default is 0600.
     ///
-    /// Who may use the queue needs read *and* write permission.
+    /// Who may use the queue needs read *and* write permission, its own user too: a mode without 0600 is for
+    /// root only, and a forked child cannot use what it inherited.
     pub fn mode(&mut self, mode: u32) -> &mut Self {
         self.mode = mode;
         self

@@ -27,6 +27,9 @@ use crate::options::QueueOptions;
 /// (`std::process::exit`, a signal) counts as a crash: if everybody attached crashed, the queue stays, with
 /// its messages, for whoever opens it, and [`create`](Self::create) replaces it.
 ///
+/// A handle that a forked child inherits counts from the child's first put or get on. If the parent may go
+/// before that, let the child [`open`](Self::open) the queue by name.
+///
 /// # Crashes
 ///
 /// A process killed at any instruction loses at most the item in its own hands. The others go on: an end

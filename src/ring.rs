@@ -78,6 +78,7 @@ pub(crate) struct Side {
 }
 
 /// Where the cursor of a side lies.
+#[cfg(not(loom))]
 pub(crate) const CURSOR: usize = std::mem::offset_of!(Side, cursor);
 
 impl Side {

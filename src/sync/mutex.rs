@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use crate::atomic::{AtomicU32, Ordering, loom_fence, pause};
 use crate::deadline::{Deadline, now};
 use crate::sys::futex;
-use crate::sys::lease::{Identity, Lease, TOMB};
+use crate::sys::lease::{Identity, Lease};
+use crate::sys::ofd::TOMB;
 
 /// Somebody sleeps on the word, or did: the unlock must wake one.
 const WAITERS: u32 = 1 << 31;

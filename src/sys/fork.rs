@@ -7,7 +7,9 @@
 //!   the *generation* of this process. A child finds 0 there.
 //! * Each lease descriptor is registered here. The first thing that happens in a child (in the
 //!   `pthread_atfork` handler, else at its first call of ours) is that each registered descriptor is
-//!   replaced in place by a new description of the same file, which holds no lock.
+//!   replaced in place by a new description of the same file, which holds no lock. The child's handle
+//!   counts as attached from its first put or get on; a child that never uses it does not hide that
+//!   everybody else has died.
 //!
 //! Locks that live in process memory are copied by `fork` as they are, held or not. They hold the
 //! generation of their holder, so that a child sees a lock that nobody will release.
@@ -20,7 +22,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::{check, futex};
+use super::{check, check_code, futex};
 use crate::deadline;
 
 /// The mark of a process that has just been forked: the kernel wiped its page.
@@ -72,7 +74,7 @@ fn map_mark() -> io::Result<*mut AtomicU32> {
     if won {
         // A fork that gets in before this is noticed at the child's first call instead.
         // SAFETY: the handlers are functions of this library, async-signal-safe in the child.
-        check_registered(unsafe {
+        check_code(unsafe {
             libc::pthread_atfork(Some(before_fork), Some(after_fork_in_parent), Some(after_fork_in_child))
         })?;
         return Ok(mark);
@@ -80,10 +82,6 @@ fn map_mark() -> io::Result<*mut AtomicU32> {
     // SAFETY: mapped above with this length, and nobody has seen it.
     unsafe { libc::munmap(page, LEN) };
     advised.map(|_| MARK.load(Ordering::Acquire))
-}
-
-fn check_registered(code: c_int) -> io::Result<()> {
-    super::check_code(code)
 }
 
 /// The generation of this process. In a child it first makes the lease descriptors the child's own.
@@ -115,7 +113,8 @@ extern "C" fn before_fork() {
     let Ok(mark) = mark() else { return };
     // Bounded: a signal handler may fork in the middle of a registration of this very thread.
     let locked = REGISTERING.lock_for(generation(mark), Duration::from_millis(100));
-    HELD_FOR_FORK.set(locked);
+    // A handler that forks inside a fork of its thread does not undo what that one holds.
+    HELD_FOR_FORK.set(locked || HELD_FOR_FORK.get());
 }
 
 extern "C" fn after_fork_in_parent() {
@@ -188,7 +187,10 @@ thread_local! {
     static HELD_FOR_FORK: Cell<bool> = const { Cell::new(false) };
 }
 
+/// A slot that belongs to nobody.
 const FREE: RawFd = -1;
+/// A slot whose descriptor is gone, but which somebody still owns.
+const LOST: RawFd = -2;
 
 /// One registered descriptor, and the file it must be: a program may have closed the number and got
 /// it back as something else.
@@ -196,6 +198,12 @@ struct Slot {
     fd: AtomicI32,
     device: AtomicU64,
     inode: AtomicU64,
+}
+
+impl Slot {
+    const fn new() -> Self {
+        Self { fd: AtomicI32::new(FREE), device: AtomicU64::new(0), inode: AtomicU64::new(0) }
+    }
 }
 
 /// Slots are never freed, so a child can walk them whatever its parent's threads were doing.
@@ -206,10 +214,7 @@ struct Block {
 
 impl Block {
     const fn new() -> Self {
-        let slots = [const {
-            Slot { fd: AtomicI32::new(FREE), device: AtomicU64::new(0), inode: AtomicU64::new(0) }
-        }; 64];
-        Self { slots, next: AtomicPtr::new(ptr::null_mut()) }
+        Self { slots: [const { Slot::new() }; 64], next: AtomicPtr::new(ptr::null_mut()) }
     }
 
     fn next(&self) -> Option<&'static Self> {
@@ -221,39 +226,39 @@ impl Block {
 
 static FIRST_BLOCK: Block = Block::new();
 
+/// All slots there are. Async-signal-safe.
+fn slots() -> impl Iterator<Item = &'static Slot> {
+    std::iter::successors(Some(&FIRST_BLOCK), |block| block.next()).flat_map(|block| &block.slots)
+}
+
 /// Must be called with `REGISTERING` held.
 fn free_slot() -> &'static Slot {
-    let mut block = &FIRST_BLOCK;
-    loop {
-        if let Some(slot) = block.slots.iter().find(|slot| slot.fd.load(Ordering::Relaxed) == FREE) {
-            return slot;
-        }
-        block = block.next().unwrap_or_else(|| {
-            let new = Box::leak(Box::new(Block::new()));
-            block.next.store(new, Ordering::Release);
-            new
-        });
+    if let Some(slot) = slots().find(|slot| slot.fd.load(Ordering::Relaxed) == FREE) {
+        return slot;
     }
+    let new = Box::leak(Box::new(Block::new()));
+    let mut last = &FIRST_BLOCK;
+    while let Some(next) = last.next() {
+        last = next;
+    }
+    last.next.store(new, Ordering::Release);
+    &new.slots[0]
 }
 
 fn replace_descriptors() {
-    let mut block = Some(&FIRST_BLOCK);
-    while let Some(Block { slots, .. }) = block {
-        for slot in slots {
-            let fd = slot.fd.load(Ordering::Acquire);
-            if fd != FREE && slot.is(fd) && !replace(fd) {
-                // Without a description of its own the child must not keep the parent's.
-                slot.fd.store(FREE, Ordering::Release);
-                // SAFETY: the descriptor is ours, as just checked.
-                unsafe { libc::close(fd) };
-            }
+    for slot in slots() {
+        let fd = slot.fd.load(Ordering::Acquire);
+        if fd >= 0 && slot.is(fd) && !replace(fd) {
+            // Without a description of its own the child must not keep the parent's.
+            slot.fd.store(LOST, Ordering::Release);
+            // SAFETY: the descriptor is the registered file's, as just checked, and the slot gives it up.
+            unsafe { libc::close(fd) };
         }
-        block = block.and_then(Block::next);
     }
 }
 
-/// Gives the number `fd` a new description of the same file. Allocates nothing.
-fn replace(fd: RawFd) -> bool {
+/// "/proc/self/fd/" and the number. Allocates nothing.
+fn proc_path(fd: RawFd) -> [u8; 26] {
     let mut path = *b"/proc/self/fd/\0\0\0\0\0\0\0\0\0\0\0\0";
     let mut digits = [0_u8; 10];
     let mut rest = fd.unsigned_abs();
@@ -266,6 +271,12 @@ fn replace(fd: RawFd) -> bool {
     for (at, digit) in digits[..count].iter().rev().enumerate() {
         path[14 + at] = *digit;
     }
+    path
+}
+
+/// Gives the number `fd` a new description of the same file. Async-signal-safe.
+fn replace(fd: RawFd) -> bool {
+    let path = proc_path(fd);
     // SAFETY: the path ends in a NUL.
     let new = unsafe { libc::open(path.as_ptr().cast(), libc::O_RDWR | libc::O_CLOEXEC) };
     if new < 0 {
@@ -308,6 +319,10 @@ impl Descriptor {
         REGISTERING.lock(generation(mark()?));
         let opened = open_above_standard(path, flags).and_then(|fd| {
             let stat = identify(as_raw(&fd))?;
+            // The kernel gave us this number: whoever else has it had its descriptor closed from outside.
+            for slot in slots().filter(|slot| slot.fd.load(Ordering::Relaxed) == as_raw(&fd)) {
+                slot.fd.store(LOST, Ordering::Relaxed);
+            }
             let slot = free_slot();
             slot.device.store(stat.st_dev, Ordering::Relaxed);
             slot.inode.store(stat.st_ino, Ordering::Relaxed);
@@ -318,10 +333,11 @@ impl Descriptor {
         opened
     }
 
-    /// The descriptor, if it still is the file that was opened.
+    /// The descriptor, if it still is the file that was opened. In a child it is the child's own.
     pub(crate) fn verified(&self) -> io::Result<RawFd> {
+        generation(mark()?);
         let fd = self.fd();
-        if fd != FREE && self.slot.is(fd) {
+        if fd >= 0 && self.slot.is(fd) {
             return Ok(fd);
         }
         Err(io::Error::other(
@@ -340,7 +356,7 @@ impl Drop for Descriptor {
         let Ok(mark) = mark() else { return };
         REGISTERING.lock(generation(mark));
         let fd = self.slot.fd.swap(FREE, Ordering::AcqRel);
-        if fd != FREE && self.slot.is(fd) {
+        if fd >= 0 && self.slot.is(fd) {
             // SAFETY: ours since `open`, as just checked; nobody else closes it.
             unsafe { libc::close(fd) };
         }
@@ -352,23 +368,27 @@ fn as_raw(fd: &OwnedFd) -> RawFd {
     std::os::fd::AsRawFd::as_raw_fd(fd)
 }
 
-/// Opens `path`, close-on-exec, never as standard input, output or error: a program started with those
-/// closed would print into the segment.
+/// Opens `path`, close-on-exec, never as standard input, output or error, not even for a moment: a
+/// program started with those closed would print into the segment.
 pub(crate) fn open_above_standard(path: &CStr, flags: c_int) -> io::Result<OwnedFd> {
-    let flags = flags | libc::O_CLOEXEC | libc::O_NONBLOCK;
-    let fd = loop {
+    let mut in_the_way = Vec::new();
+    loop {
+        let placeholder = open(c"/", libc::O_PATH)?;
+        if as_raw(&placeholder) > libc::STDERR_FILENO {
+            break;
+        }
+        in_the_way.push(placeholder);
+    }
+    open(path, flags | libc::O_NONBLOCK)
+}
+
+fn open(path: &CStr, flags: c_int) -> io::Result<OwnedFd> {
+    loop {
         // SAFETY: the path ends in a NUL; the mode is read for O_TMPFILE and O_CREAT only.
-        match check(unsafe { libc::open(path.as_ptr(), flags, 0o600) }) {
+        match check(unsafe { libc::open(path.as_ptr(), flags | libc::O_CLOEXEC, 0o600) }) {
             Err(error) if error.raw_os_error() == Some(libc::EINTR) => {}
             // SAFETY: a descriptor just opened, owned by nobody yet.
-            opened => break unsafe { OwnedFd::from_raw_fd(opened?) },
+            opened => return Ok(unsafe { OwnedFd::from_raw_fd(opened?) }),
         }
-    };
-    if as_raw(&fd) > libc::STDERR_FILENO {
-        return Ok(fd);
     }
-    // SAFETY: the descriptor is open.
-    let above = check(unsafe { libc::fcntl(as_raw(&fd), libc::F_DUPFD_CLOEXEC, libc::STDERR_FILENO + 1) })?;
-    // SAFETY: a descriptor just made, owned by nobody yet.
-    Ok(unsafe { OwnedFd::from_raw_fd(above) })
 }

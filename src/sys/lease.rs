@@ -18,16 +18,7 @@ use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::fork::{self, Descriptor, LocalLock};
-use super::{check, random};
-
-/// Who may take a name away.
-pub(crate) const DOOR: u64 = 0;
-/// The owner of a lock whose real owner died and whose id was then given to a newcomer. Never leased.
-pub(crate) const TOMB: u32 = (1 << 28) - 1;
-/// How many bytes there are to lock.
-const BYTES: u64 = 1 << 28;
-/// How many random ids are tried before it is taken for granted that somebody holds all of them.
-const TRIES: usize = 64;
+use super::ofd::{self, BYTES, DOOR};
 
 /// A handle's proof of life and its name in lock words.
 pub(crate) struct Lease {
@@ -100,47 +91,42 @@ impl Lease {
             return Ok(Joined::As(identity));
         }
         let fd = self.descriptor.verified()?;
-        for _ in 0..TRIES {
-            #[expect(clippy::cast_possible_truncation, reason = "the remainder is below TOMB")]
-            let id = (random()? % u64::from(TOMB - 1)) as u32 + 1;
-            if lock(fd, u64::from(id), 1)? {
-                bury(id);
-                self.held.store(u64::from(generation) << 32 | u64::from(id), Ordering::Release);
-                return Ok(Joined::As(Identity { id, generation, mark: self.mark }));
-            }
-        }
-        Ok(Joined::Refused)
+        let Some(id) = ofd::lock_some_id(fd)? else { return Ok(Joined::Refused) };
+        bury(id);
+        self.held.store((u64::from(generation) << 32) | u64::from(id), Ordering::Release);
+        Ok(Joined::As(Identity { id, generation, mark: self.mark }))
     }
 
     /// Gives the id back. The handle must not be used afterwards.
     pub(crate) fn leave(&self) {
+        let verified = self.descriptor.verified();
         let joined = self.identity();
         self.held.store(0, Ordering::Release);
-        if let (Some(identity), Ok(fd)) = (joined, self.descriptor.verified()) {
-            unlock(fd, u64::from(identity.id), 1);
+        if let (Some(identity), Ok(fd)) = (joined, verified) {
+            ofd::unlock(fd, u64::from(identity.id), 1);
         }
     }
 
     /// Locks everything at once, if nobody else holds anything. Lasts as long as the lease.
     pub(crate) fn close_to_all(&self) -> io::Result<bool> {
-        lock(self.descriptor.verified()?, DOOR, BYTES)
+        ofd::lock(self.descriptor.verified()?, DOOR, BYTES)
     }
 
     /// Locks the door, if nobody else holds it. Lasts as long as the lease.
     pub(crate) fn take_door(&self) -> io::Result<bool> {
-        lock(self.descriptor.verified()?, DOOR, 1)
+        ofd::lock(self.descriptor.verified()?, DOOR, 1)
     }
 
     /// Whether `owner` is alive. Cannot tell: alive. Asks nothing about the handle's own id.
     pub(crate) fn is_alive(&self, owner: u32) -> bool {
         // Verified, because a number that is another file's by now would show everybody dead.
-        let holder = self.descriptor.verified().and_then(|fd| first_holder(fd, u64::from(owner), 1));
+        let holder = self.descriptor.verified().and_then(|fd| ofd::first_holder(fd, u64::from(owner), 1));
         holder.map_or(true, |holder| holder.is_some())
     }
 
     /// Whether some handle is attached; `None` if somebody holds the door or everything for a moment.
     pub(crate) fn somebody_attached(&self) -> io::Result<Option<bool>> {
-        Ok(match first_holder(self.descriptor.verified()?, DOOR, BYTES)? {
+        Ok(match ofd::first_holder(self.descriptor.verified()?, DOOR, BYTES)? {
             None => Some(false),
             Some((DOOR, _)) => None,
             Some(_) => Some(true),
@@ -153,7 +139,7 @@ impl Lease {
         let mut count = usize::from(self.identity().is_some());
         let mut ranges = vec![(1, BYTES - 1)];
         while let Some((start, len)) = ranges.pop() {
-            let Some((at, held)) = first_holder(fd, start, len)? else { continue };
+            let Some((at, held)) = ofd::first_holder(fd, start, len)? else { continue };
             count += 1;
             let (end, after) = (start + len, (at + held).max(start + 1));
             if at > start {
@@ -173,7 +159,7 @@ impl Lease {
         if owner == 0 || owner == identity.id || !self.alone.try_lock(identity.generation) {
             return None;
         }
-        let seized = self.descriptor.verified().and_then(|fd| lock(fd, u64::from(owner), 1));
+        let seized = self.descriptor.verified().and_then(|fd| ofd::lock(fd, u64::from(owner), 1));
         if seized.unwrap_or(false) {
             return Some(Seized { lease: self, owner });
         }
@@ -196,56 +182,8 @@ pub(crate) struct Seized<'a> {
 impl Drop for Seized<'_> {
     fn drop(&mut self) {
         if let Ok(fd) = self.lease.descriptor.verified() {
-            unlock(fd, u64::from(self.owner), 1);
+            ofd::unlock(fd, u64::from(self.owner), 1);
         }
         self.lease.alone.unlock();
     }
-}
-
-fn request(kind: libc::c_int, start: u64, len: u64) -> libc::flock {
-    // SAFETY: all zeroes is a valid `flock`; `l_pid` must be 0 for these commands.
-    let mut request: libc::flock = unsafe { std::mem::zeroed() };
-    request.l_type = libc::c_short::try_from(kind).unwrap_or_default();
-    request.l_whence = libc::c_short::try_from(libc::SEEK_SET).unwrap_or_default();
-    request.l_start = start.cast_signed();
-    request.l_len = len.cast_signed();
-    request
-}
-
-fn control(fd: RawFd, command: libc::c_int, request: &mut libc::flock) -> io::Result<()> {
-    loop {
-        // SAFETY: the request is a valid `flock` of ours.
-        match check(unsafe { libc::fcntl(fd, command, &raw mut *request) }) {
-            Err(error) if error.raw_os_error() == Some(libc::EINTR) => {}
-            done => return done.map(drop),
-        }
-    }
-}
-
-/// False if another description holds part of the range. Never blocks.
-fn lock(fd: RawFd, start: u64, len: u64) -> io::Result<bool> {
-    match control(fd, libc::F_OFD_SETLK, &mut request(libc::F_WRLCK, start, len)) {
-        Ok(()) => Ok(true),
-        Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
-fn unlock(fd: RawFd, start: u64, len: u64) {
-    // Nothing can be done about an error, and the close that follows a broken descriptor unlocks too.
-    _ = control(fd, libc::F_OFD_SETLK, &mut request(libc::F_UNLCK, start, len));
-}
-
-/// Start and length of some lock that another description holds on part of the range. What is locked
-/// beyond our bytes is not ours and not counted.
-fn first_holder(fd: RawFd, start: u64, len: u64) -> io::Result<Option<(u64, u64)>> {
-    let mut request = request(libc::F_WRLCK, start, len);
-    control(fd, libc::F_OFD_GETLK, &mut request)?;
-    if libc::c_int::from(request.l_type) == libc::F_UNLCK {
-        return Ok(None);
-    }
-    let (start, len) = (request.l_start.cast_unsigned(), request.l_len.cast_unsigned());
-    // A length of 0 is "to the end, however far", which nobody of ours asks for.
-    let end = if len == 0 { BYTES } else { start.saturating_add(len).min(BYTES) };
-    Ok(Some((start, end.saturating_sub(start).max(1))))
 }

@@ -3,6 +3,7 @@
 pub(crate) mod fork;
 pub(crate) mod futex;
 pub(crate) mod lease;
+pub(crate) mod ofd;
 pub(crate) mod region;
 pub(crate) mod segment;
 

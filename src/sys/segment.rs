@@ -43,6 +43,11 @@ pub(crate) fn is_own(path: &CStr) -> bool {
     fs::symlink_metadata(as_path(path)).is_ok_and(|object| object.is_file() && object.uid() == user)
 }
 
+/// Whether there is an object, of any kind.
+pub(crate) fn exists(path: &CStr) -> bool {
+    fs::symlink_metadata(as_path(path)).is_ok()
+}
+
 /// Opens an object without following a link.
 pub(crate) fn open(path: &CStr) -> io::Result<Descriptor> {
     Descriptor::open(path, libc::O_RDWR | libc::O_NOFOLLOW | libc::O_NOCTTY)
@@ -146,12 +151,24 @@ fn file_size_limit() -> io::Result<u64> {
 
 /// Bytes that are free in the file system of our objects.
 pub(crate) fn free_space() -> u64 {
+    let space = file_system();
+    space.f_bavail.saturating_mul(space.f_frsize)
+}
+
+/// Bytes that the file system of our objects holds at most; as many as one can think of if it sets no limit.
+pub(crate) fn whole_space() -> u64 {
+    let space = file_system();
+    if space.f_blocks == 0 { u64::MAX } else { space.f_blocks.saturating_mul(space.f_frsize) }
+}
+
+fn file_system() -> libc::statvfs {
     // SAFETY: all zeroes is a valid `statvfs`.
     let mut space: libc::statvfs = unsafe { std::mem::zeroed() };
-    let Ok(directory) = CString::new(DIRECTORY) else { return 0 };
-    // SAFETY: the path ends in a NUL, `space` is ours to write to; on an error it stays zero.
-    unsafe { libc::statvfs(directory.as_ptr(), &raw mut space) };
-    space.f_bavail.saturating_mul(space.f_frsize)
+    if let Ok(directory) = CString::new(DIRECTORY) {
+        // SAFETY: the path ends in a NUL, `space` is ours to write to; on an error it stays zero.
+        unsafe { libc::statvfs(directory.as_ptr(), &raw mut space) };
+    }
+    space
 }
 
 /// Sets the mode to exactly this, whatever the umask.

@@ -4,8 +4,6 @@ use std::collections::HashMap;
 
 use loom::sync::{Arc, Mutex};
 
-pub(crate) const TOMB: u32 = (1 << 28) - 1;
-
 /// Byte to description.
 pub(crate) type Locks = Arc<Mutex<HashMap<u32, u32>>>;
 

@@ -4,6 +4,7 @@
 //! kernel has a twin (`futex.rs`, `lease.rs`). Run with `cargo test --release -p shmq-models`.
 #![cfg(test)]
 #![allow(dead_code, reason = "the models use a part of each file")]
+#![allow(clippy::reversed_empty_ranges, reason = "no spinning here")]
 
 #[path = "../../../src/atomic.rs"]
 mod atomic;

@@ -6,3 +6,8 @@ pub(crate) mod futex;
 pub(crate) mod lease;
 #[path = "../../../src/sys/region.rs"]
 pub(crate) mod region;
+
+pub(crate) mod ofd {
+    /// As in `src/sys/ofd.rs`.
+    pub(crate) const TOMB: u32 = (1 << 28) - 1;
+}
