@@ -413,10 +413,12 @@ impl Attachment {
         &self.seat.name
     }
 
+    #[inline]
     pub(crate) fn geometry(&self) -> &Geometry {
         &self.seat.geometry
     }
 
+    #[inline]
     pub(crate) fn lease(&self) -> &Lease {
         &self.seat.lease
     }
@@ -454,6 +456,7 @@ impl Attachment {
 
     /// The words that are not on a hot path.
     #[expect(unsafe_code, reason = "the one place where mapped bytes become references")]
+    #[inline]
     pub(crate) fn live(&self) -> &Live {
         let words = self.words(LIVE).cast();
         // SAFETY: as in `ends`.

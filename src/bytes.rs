@@ -293,6 +293,7 @@ impl ByteQueue {
     }
 
     /// The longest message that the queue carries.
+    #[inline]
     pub(crate) fn max_message(&self) -> usize {
         self.handle.attachment.geometry().shape.max_message
     }

@@ -27,6 +27,7 @@ impl Scratch {
         Self(buffer)
     }
 
+    #[inline]
     pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
         &mut self.0
     }

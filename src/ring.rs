@@ -41,10 +41,12 @@ impl Cursor {
         Self((number as u64) << 32 | (offset / UNIT) as u64)
     }
 
+    #[inline]
     pub(crate) const fn number(self) -> u32 {
         (self.0 >> 32) as u32
     }
 
+    #[inline]
     const fn offset(self) -> usize {
         (self.0 & OFFSET) as usize * UNIT
     }
@@ -98,10 +100,12 @@ impl Side {
         (self.messages.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
     }
 
+    #[inline]
     fn load(&self) -> Cursor {
         Cursor(self.cursor.load(Ordering::Acquire) & !CLOSED)
     }
 
+    #[inline]
     fn own(&self) -> Cursor {
         Cursor(self.cursor.load(Ordering::Relaxed) & !CLOSED)
     }
@@ -131,6 +135,7 @@ pub(crate) struct Shape {
 
 impl Shape {
     /// Bytes that the ring takes: a slot may run past the end by all but its first 8 bytes.
+    #[inline]
     pub(crate) const fn room(&self) -> usize {
         self.ring_len + slot_len(self.max_message) - UNIT
     }
@@ -193,15 +198,18 @@ pub(crate) struct Message<'a> {
 }
 
 impl Message<'_> {
+    #[inline]
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
     /// The first `to.len()` bytes.
+    #[inline]
     pub(crate) fn copy_to(&self, to: &mut [u8]) -> Result<(), Corrupt> {
         self.bytes.copy_out(self.offset, to)
     }
 
+    #[inline]
     pub(crate) fn append_to(&self, to: &mut Vec<u8>) -> Result<Result<(), TryReserveError>, Corrupt> {
         self.bytes.append_to(self.offset, self.len, to)
     }
@@ -295,6 +303,7 @@ impl<'a> Ring<'a> {
 
     /// Whether there is nothing to get. Exact at the moment of the second load, for anybody: the head
     /// moves only up to the tail. Cursors that make no sense are something: a get says what is wrong.
+    #[inline]
     pub(crate) fn looks_empty(&self) -> bool {
         let head = self.get.load();
         let tail = self.put.load();
@@ -303,6 +312,7 @@ impl<'a> Ring<'a> {
 
     /// Whether a put would have to wait. Exact at the moment of the second load, for anybody: the tail
     /// does not move while there is no room.
+    #[inline]
     pub(crate) fn looks_full(&self) -> bool {
         let tail = self.put.load();
         let head = self.get.load();
@@ -310,6 +320,7 @@ impl<'a> Ring<'a> {
     }
 
     /// How many messages there are. Exact at one moment, unless a thousand gets go by in vain.
+    #[inline]
     pub(crate) fn len(&self) -> usize {
         let mut head = self.get.load();
         for _ in 0..1000 {

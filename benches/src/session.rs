@@ -60,7 +60,8 @@ fn allowed() -> io::Result<Vec<usize>> {
 /// of each measurement, from a common start.
 ///
 /// One way, the other process puts and this one gets; in a round trip, this one asks and the other
-/// answers. The drop ends the other process. No name is left in /dev/shm even if this one is killed.
+/// answers. The drop ends the other process. Once both are there, all names are deleted: nothing is left
+/// in /dev/shm even if this process is killed.
 pub struct Session {
     near: Box<dyn Side>,
     control: Control,

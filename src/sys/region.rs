@@ -21,10 +21,12 @@ const OUTSIDE: Corrupt = Corrupt("a message lies outside the ring");
 impl Region<'_> {
     /// # Safety
     /// `base` to `base + len` must stay mapped readable and writable for `'a`, `base` aligned to 8.
+    #[inline]
     pub(crate) unsafe fn new(base: NonNull<u8>, len: usize) -> Self {
         Self { base, len, mapping: PhantomData }
     }
 
+    #[inline]
     fn range(&self, offset: usize, len: usize) -> Result<NonNull<u8>, Corrupt> {
         if offset > self.len || len > self.len - offset {
             return Err(OUTSIDE);
@@ -33,6 +35,7 @@ impl Region<'_> {
         Ok(unsafe { self.base.add(offset) })
     }
 
+    #[inline]
     fn word(&self, offset: usize) -> Result<&core::sync::atomic::AtomicU32, Corrupt> {
         if !offset.is_multiple_of(4) {
             return Err(OUTSIDE);
@@ -44,15 +47,18 @@ impl Region<'_> {
     }
 
     /// The number at `offset`, read once: a peer that changes it afterwards changes nothing here.
+    #[inline]
     pub(crate) fn load(&self, offset: usize) -> Result<u32, Corrupt> {
         Ok(self.word(offset)?.load(Ordering::Relaxed))
     }
 
+    #[inline]
     pub(crate) fn store(&self, offset: usize, value: u32) -> Result<(), Corrupt> {
         self.word(offset)?.store(value, Ordering::Relaxed);
         Ok(())
     }
 
+    #[inline]
     pub(crate) fn copy_in(&self, offset: usize, from: &[u8]) -> Result<(), Corrupt> {
         let to = self.range(offset, from.len())?;
         // SAFETY: both ranges are valid for this length, and do not overlap: `from` is private
@@ -61,6 +67,7 @@ impl Region<'_> {
         Ok(())
     }
 
+    #[inline]
     pub(crate) fn copy_out(&self, offset: usize, to: &mut [u8]) -> Result<(), Corrupt> {
         let from = self.range(offset, to.len())?;
         // SAFETY: as in `copy_in`. The lock of this end keeps honest peers from writing meanwhile;
@@ -70,6 +77,7 @@ impl Region<'_> {
     }
 
     /// Appends `len` bytes at `offset` to `to`, without zeroing them first.
+    #[inline]
     pub(crate) fn append_to(
         &self,
         offset: usize,

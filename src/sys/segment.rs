@@ -238,10 +238,12 @@ impl Mapping {
     }
 
     /// The first byte, aligned to a page.
+    #[inline]
     pub(crate) fn base(&self) -> NonNull<u8> {
         self.base
     }
 
+    #[inline]
     pub(crate) fn len(&self) -> usize {
         self.len
     }

@@ -828,11 +828,10 @@ fn a_handle_never_takes_the_place_of_standard_output() {
 fn without_standard_output(arguments: &[String]) {
     let forked = fork(|| {
         harness::close_standard();
-        let made = Queue::<u8>::create(&arguments[0], 1).unwrap();
-        let opened = Queue::<u8>::open(&arguments[0]).unwrap();
-        let fresh = Queue::<u8>::new(1).unwrap();
+        let name = &arguments[0];
+        let queues = [Queue::<u8>::create(name, 1), Queue::open(name), Queue::new(1)].map(Result::unwrap);
         let taken = |descriptor| fs::exists(format!("/proc/self/fd/{descriptor}")).unwrap();
-        let works = [made, opened, fresh].iter().all(|queue| queue.put(&1).is_ok() && queue.get().is_ok());
+        let works = queues.iter().all(|queue| queue.put(&1).is_ok() && queue.get().is_ok());
         i32::from((0..3).any(taken)) + 2 * i32::from(!works)
     });
     assert_eq!(forked.wait(), 0);
