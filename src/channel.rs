@@ -89,12 +89,17 @@ impl<'a> Channel<'a> {
     fn put_slowly(self, me: Identity, message: &[u8], deadline: Deadline) -> Result<(), PutError> {
         let mut patience = Patience::default();
         loop {
+            // A signal handler may have forked while we slept.
+            if !me.is_current() {
+                return Err(PutError::Io(forked()));
+            }
             if !self.ring.room_is_known() {
                 self.paces.put.lag();
             }
             match self.lock_put(me, deadline) {
                 Ok(()) => {}
                 Err(Refused::Closed) => return Err(PutError::Closed),
+                Err(Refused::Forked) => return Err(PutError::Io(forked())),
                 Err(Refused::TimedOut) => return Err(self.give_up_put(&patience, PutError::Full)),
             }
             match self.room() {
@@ -182,7 +187,10 @@ impl<'a> Channel<'a> {
     fn wait_for_first(self, me: Identity, deadline: Deadline) -> Result<(Message<'a>, bool), GetError> {
         let mut patience = Patience::default();
         loop {
-            if self.ring.first_known().is_none() {
+            if !me.is_current() {
+                return Err(GetError::Io(forked()));
+            }
+            if !self.ring.first_is_known() {
                 self.paces.get.lag();
             }
             match self.lock_get(me, deadline) {
@@ -192,6 +200,7 @@ impl<'a> Channel<'a> {
                     self.ends.get.mutex.reopen();
                     continue;
                 }
+                Err(Refused::Forked) => return Err(GetError::Io(forked())),
                 Err(Refused::TimedOut) => return Err(self.give_up_get(&patience, GetError::Empty)),
             }
             match self.first() {
@@ -271,7 +280,7 @@ impl<'a> Channel<'a> {
 
     #[inline(always)]
     fn unlock_put(self, me: Identity) {
-        if !self.ends.put.mutex.try_unlock(me) {
+        if me.is_current() && !self.ends.put.mutex.try_unlock(me) {
             self.unlock_put_slowly(me);
         }
     }
@@ -287,7 +296,7 @@ impl<'a> Channel<'a> {
 
     #[inline(always)]
     fn unlock_get(self, me: Identity) {
-        if !self.ends.get.mutex.try_unlock(me) {
+        if me.is_current() && !self.ends.get.mutex.try_unlock(me) {
             self.ends.get.mutex.unlock(me);
         }
     }

@@ -254,7 +254,13 @@ impl<'a> Ring<'a> {
         self.put.commit(written.next, written.len);
     }
 
-    /// The oldest message, as far as the owner of the get end knows. A hint to others.
+    /// Whether the owner of the get end knows of a message. A hint to others.
+    pub(crate) fn first_is_known(&self) -> bool {
+        let seen = Cursor(self.get.other_seen.load(Ordering::Relaxed));
+        matches!(self.shape.pending(self.get.own(), seen), Ok(1..))
+    }
+
+    /// The oldest message, as far as the owner of the get end knows. For that owner.
     #[inline]
     pub(crate) fn first_known(&self) -> Option<Message<'a>> {
         let head = self.get.own();

@@ -24,7 +24,10 @@ const _: () = assert!(TOMB <= OWNER);
 const SPINS: u32 = if cfg!(loom) { 0 } else { 64 };
 /// The first sleep, after which the owner's life is asked for; doubled each time.
 const FIRST_SLICE: Duration = Duration::from_micros(300);
-/// No sleep is longer: a wake-up that died with its sender costs at most this.
+/// No sleep on a lock is longer. Two of them are within the 100 ms that a waiter behind a dead owner may take:
+/// the first question can meet somebody who is just taking over the other end from the same owner.
+const LONGEST_LOCK_SLICE: Duration = Duration::from_millis(20);
+/// No other sleep is longer: a wake-up that died with its sender costs at most this.
 pub(crate) const LONGEST_SLICE: Duration = Duration::from_millis(50);
 /// Who has waited this long is starved.
 const STARVING: Duration = Duration::from_millis(1);
@@ -49,7 +52,7 @@ const GRACE: Duration = Duration::from_millis(1);
 ///
 /// * before the lock is taken, or asleep: nothing, or a WAITERS too many (one wake-up of nobody), or a
 ///   STARVED too many (one newcomer waits 50 us in vain and clears it).
-/// * while it is owned: the kernel drops the lease; a waiter finds out after its first slice, or at its
+/// * while it is owned: the kernel drops the lease; a waiter finds out after a slice, or at its
 ///   deadline, and takes the lock over while it holds the dead owner's byte, so that nobody can come
 ///   to bear that id. Killed in the take-over: before the exchange nothing happened (the byte is free
 ///   again), after it the taker is the dead owner.
@@ -80,6 +83,8 @@ pub(crate) struct Mutex {
 pub(crate) enum Refused {
     TimedOut,
     Closed,
+    /// The process forked meanwhile, and this is the child: the identity is its parent's.
+    Forked,
 }
 
 /// How the lock was taken.
@@ -205,6 +210,8 @@ struct Waiter<'a> {
     end: Option<Instant>,
     slept: bool,
     slice: Duration,
+    /// When to ask next whether the owner lives, however often a signal ends the sleep before.
+    ask_at: Instant,
 }
 
 impl<'a> Waiter<'a> {
@@ -216,12 +223,16 @@ impl<'a> Waiter<'a> {
             Deadline::At(at) => Some(at),
             Deadline::Never => None,
         };
-        Self { mutex, lease, me, start, end, slept: false, slice: FIRST_SLICE }
+        Self { mutex, lease, me, start, end, slept: false, slice: FIRST_SLICE, ask_at: start + FIRST_SLICE }
     }
 
     #[cold]
     fn lock(mut self) -> Result<Taken, Refused> {
         loop {
+            // A signal handler may have forked while we slept.
+            if !self.me.is_current() {
+                return Err(Refused::Forked);
+            }
             let word = self.spin()?;
             if word & OWNER == 0 {
                 if let Some(taken) = self.take(word) {
@@ -229,10 +240,10 @@ impl<'a> Waiter<'a> {
                 }
                 continue;
             }
-            let timed_out = self.sleep(word);
+            let ask = self.sleep(word);
             let word = self.mutex.word.load(Ordering::Relaxed);
             let late = self.is_late(word);
-            if (timed_out || late) && self.take_over(word) {
+            if (ask || late) && self.take_over(word) {
                 return Ok(Taken::FromTheDead);
             }
             if late && self.mutex.word.load(Ordering::Relaxed) & OWNER != 0 {
@@ -294,7 +305,7 @@ impl<'a> Waiter<'a> {
         }
     }
 
-    /// Sleeps for a slice on an owned word. True if the slice ended without a wake-up.
+    /// Sleeps on an owned word. True if it is time to ask whether the owner lives.
     fn sleep(&mut self, word: u32) -> bool {
         let starved = if self.is_starved() { STARVED } else { 0 };
         let marked = word | WAITERS | starved;
@@ -303,16 +314,16 @@ impl<'a> Waiter<'a> {
         {
             return false;
         }
-        let mut until = now() + self.slice;
-        if let Some(end) = self.end_for(word) {
-            until = until.min(end);
-        }
+        let until = self.end_for(word).map_or(self.ask_at, |end| end.min(self.ask_at));
         self.slept = true;
-        let timed_out = futex::wait(&self.mutex.word, marked, until);
-        if timed_out {
-            self.slice = (self.slice * 2).min(LONGEST_SLICE);
+        let ran_out = futex::wait(&self.mutex.word, marked, until);
+        let now = now();
+        let ask = ran_out || now >= self.ask_at;
+        if ask {
+            self.slice = (self.slice * 2).min(LONGEST_LOCK_SLICE);
+            self.ask_at = now + self.slice;
         }
-        timed_out
+        ask
     }
 
     fn is_late(&self, word: u32) -> bool {
@@ -330,8 +341,9 @@ impl<'a> Waiter<'a> {
     fn take_over(&self, word: u32) -> bool {
         let owner = word & OWNER;
         let Some(seized) = self.lease.seize(owner) else { return false };
+        // Not a closed one: whoever found it closed, its owner dead and the ring empty has said so.
         let taken = self.mutex.change(Ordering::Acquire, |word| {
-            (word & OWNER == owner).then_some(word & (CLOSED | STARVED) | WAITERS | self.me.id())
+            (word & (OWNER | CLOSED) == owner).then_some(word & STARVED | WAITERS | self.me.id())
         });
         drop(seized);
         taken.is_ok()

@@ -7,6 +7,7 @@ use std::fmt::Debug;
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt, symlink};
 use std::os::unix::net::UnixListener;
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -572,6 +573,46 @@ fn holds_a_handle(arguments: &[String]) {
     let _queue = ByteQueue::open(&arguments[0]).unwrap();
     say("attached");
     hear();
+}
+
+/// Somebody alive is in the middle of a call, as it seems, and through with it a moment later: that is nothing
+/// to give up for. (A moment may be long on a busy machine, so not all calls need succeed.)
+#[test]
+fn a_call_that_does_not_wait_waits_for_the_end_of_a_call_that_is_short() {
+    const TRIALS: usize = 20;
+    let stage = Stage::new();
+    let queue = ByteQueue::from(options().create::<u8>(&stage.name()).unwrap());
+    let hand = Scribbler::new(queue.name());
+    let [own] = lease_ids(queue.name())[..] else { panic!("one handle is attached") };
+    let begin = Barrier::new(2);
+    let during = |lock: u64, call: &(dyn Fn() -> bool + Sync)| {
+        hand.set_u32(lock, own);
+        thread::scope(|scope| {
+            let caller = scope.spawn(|| {
+                begin.wait();
+                call()
+            });
+            begin.wait();
+            let start = Instant::now();
+            while start.elapsed() < Duration::from_micros(250) {
+                std::hint::spin_loop();
+            }
+            hand.set_u32(lock, 0);
+            caller.join().unwrap()
+        })
+    };
+    let mut counts: Vec<[usize; 2]> = Vec::new();
+    while counts.last().is_none_or(|[put, got]| *put <= TRIALS / 2 || *got <= TRIALS / 2) {
+        assert!(counts.len() < 10, "of {TRIALS} puts and {TRIALS} gets each {counts:?} did not give up");
+        let mut count = [0, 0];
+        for _ in 0..TRIALS {
+            count[0] += usize::from(during(PUT_LOCK, &|| queue.put_nowait(b"x").is_ok()));
+            _ = queue.put_nowait(b"x");
+            count[1] += usize::from(during(GET_LOCK, &|| queue.get_nowait().is_ok()));
+            while queue.get_nowait().is_ok() {}
+        }
+        counts.push(count);
+    }
 }
 
 /// The longest timeout that leaves room for nothing more in the clock.

@@ -455,12 +455,23 @@ fn an_anonymous_queue_left_by_a_crash_goes_when_the_next_one_is_made() {
         drop(opened);
         assert!(!exists(&name));
 
-        let mut child = stage.child("names::makes_an_anonymous_queue", &[]);
-        let name = child.next();
-        stage.adopt(&name);
-        child.kill();
-        let _next = Queue::<u8>::new(1).unwrap();
-        assert!(!exists(&name));
+        let crash = || {
+            let mut child = stage.child("names::makes_an_anonymous_queue", &[]);
+            let name = child.next();
+            stage.adopt(&name);
+            child.kill();
+            name
+        };
+        // A process that makes its first one looks at once; later it does not look each time.
+        let left = crash();
+        assert!((0..200).any(|_| Queue::<u8>::new(1).is_ok() && !exists(&left)));
+        let left = crash();
+        let mut first = stage.child("names::makes_an_anonymous_queue", &[]);
+        let its_own = first.next();
+        assert!(!exists(&left));
+        first.tell("end");
+        first.finish();
+        assert!(!exists(&its_own));
     }
     assert!(exists(earlier.name()));
 }

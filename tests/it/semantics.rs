@@ -250,41 +250,6 @@ fn answers(arguments: &[String]) {
     }
 }
 
-/// The end is taken at almost every call, but never for long: that is nothing to give up for. (A thread that
-/// loses its processor while it holds the end is, so a few may.)
-#[test]
-fn a_call_that_does_not_wait_waits_for_others_in_the_middle_of_one() {
-    const MESSAGES: usize = 1500;
-    const LEN: usize = 64 << 10;
-    let _stage = Stage::new();
-    let mut options = QueueOptions::new();
-    options.capacity(MESSAGES).max_message(LEN).ring_bytes(MESSAGES * (LEN + 8));
-    let queue = ByteQueue::from(options.anonymous::<()>().unwrap());
-    let message = vec![1; LEN];
-    let refusals = |call: &(dyn Fn(&mut [u8]) -> bool + Sync)| -> usize {
-        let one_third = || {
-            let mut buffer = vec![0; LEN];
-            let mut refused = 0;
-            for _ in 0..MESSAGES / 3 {
-                while !call(&mut buffer) {
-                    refused += 1;
-                }
-            }
-            refused
-        };
-        thread::scope(|scope| {
-            let threads: Vec<_> = (0..3).map(|_| scope.spawn(one_third)).collect();
-            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
-        })
-    };
-    let full = refusals(&|_| queue.put_nowait(&message).is_ok());
-    assert!(queue.full());
-    let empty = refusals(&|buffer| queue.get_into_timeout(buffer, Duration::ZERO).is_ok());
-    assert!(queue.empty());
-    println!("{full} puts and {empty} gets of {MESSAGES} were refused");
-    assert!(full < MESSAGES / 10 && empty < MESSAGES / 10, "{full} and {empty} of {MESSAGES}");
-}
-
 /// The same for a sleeper that waits for room.
 #[test]
 fn a_sleeper_in_another_process_is_woken_by_each_get() {

@@ -102,6 +102,22 @@ fn what_a_put_had_committed_when_it_died_is_delivered() {
     a_put_dies_inside(true, 3);
 }
 
+/// A producer takes the put end over from a dead one while somebody closes: either it is too late and its put
+/// fails, or its message is delivered.
+#[test]
+fn a_put_end_is_taken_over_before_the_end_or_not_at_all() {
+    explore_with_deaths(3, || {
+        let segment = Segment::new(1);
+        let dead = Process::attach(&segment, 9);
+        assert!(dead.segment.ends.put.mutex.try_lock(dead.lease.identity().unwrap()));
+        dead.lease.die();
+        let [putting, getting] = [1, 2].map(|id| Process::attach(&segment, id));
+        let put = thread::spawn(move || fill(&putting, &[7]));
+        getting.channel().close();
+        assert_eq!(drain(&getting), put.join().unwrap());
+    });
+}
+
 #[test]
 fn closing_from_everywhere_at_once_is_closing() {
     explore(3, || {
