@@ -43,6 +43,8 @@ struct Handle {
 }
 
 /// Counters of a queue since it was created, over all processes.
+///
+/// They are read one after the other while the queue goes on: `gets` may be ahead of `puts` for a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {

@@ -40,6 +40,13 @@ use crate::options::QueueOptions;
 /// Items are encoded with postcard. The type is not recorded in the queue: both sides must use the same
 /// one; give them a [`schema`](QueueOptions::schema) label to be told when they do not.
 ///
+/// postcard writes fields without names and lengths before elements, so a few serde features cannot be carried:
+/// `untagged`, internally tagged, `flatten` and `skip_serializing_if` are errors (`Encode` or `Decode`) that say
+/// so. Three cannot be seen from outside and may come back as another value; do not use them: a field or variant
+/// that is left out on one side only (`skip_serializing` with `default`), `skip_serializing_if` in a tuple
+/// struct, and `skip` on an enum variant that has others after it. A recursive type is decoded recursively:
+/// bytes from an untrusted peer can nest it until the stack ends.
+///
 /// ```
 /// use serde::{Deserialize, Serialize};
 ///

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use shmq::{ByteQueue, GetError, OpenError, PutError, Queue, QueueOptions};
 
 use crate::harness::{
-    self, Random, Role, Stage, assert_about, assert_prompt, exists, hear, ms, object, say, timed,
+    self, Random, Role, Stage, assert_about, assert_prompt, exists, hear, ms, object, say, timed, until,
 };
 
 pub(crate) const ROLES: &[(&str, Role)] = &[
@@ -516,11 +516,10 @@ fn a_lock_word_that_makes_no_sense_is_taken_over_or_waited_for_in_time() {
     let stage = Stage::new();
     let queue = ByteQueue::from(options().create::<u8>(&stage.name()).unwrap());
     let hand = Scribbler::new(queue.name());
-    let [own] = lease_ids(queue.name())[..] else { panic!("one handle is attached") };
+    let [own] = lease_ids(queue.name());
     let mut other = stage.child("broken::holds_a_handle", &[queue.name()]);
     other.heard("attached");
-    let ids = lease_ids(queue.name());
-    assert_eq!(ids.len(), 2);
+    let ids: [u32; 2] = lease_ids(queue.name());
     let others = if ids[0] == own { ids[1] } else { ids[0] };
     let nobodys = (1..4).find(|id| !ids.contains(id)).unwrap();
     let dead = [0, nobodys, TOMB];
@@ -583,7 +582,7 @@ fn a_call_that_does_not_wait_waits_for_the_end_of_a_call_that_is_short() {
     let stage = Stage::new();
     let queue = ByteQueue::from(options().create::<u8>(&stage.name()).unwrap());
     let hand = Scribbler::new(queue.name());
-    let [own] = lease_ids(queue.name())[..] else { panic!("one handle is attached") };
+    let [own] = lease_ids(queue.name());
     let begin = Barrier::new(2);
     let during = |lock: u64, call: &(dyn Fn() -> bool + Sync)| {
         hand.set_u32(lock, own);
@@ -634,7 +633,7 @@ fn a_timeout_that_nearly_reaches_the_end_of_the_clock_is_a_timeout() {
     let stage = Stage::new();
     let queue = ByteQueue::from(options().create::<u8>(&stage.name()).unwrap());
     let hand = Scribbler::new(queue.name());
-    let [own] = lease_ids(queue.name())[..] else { panic!("one handle is attached") };
+    let [own] = lease_ids(queue.name());
     for _ in 0..20 {
         // In the middle of a call of somebody alive, as it seems: this very handle.
         hand.set_u32(PUT_LOCK, own);
@@ -652,18 +651,24 @@ fn a_timeout_that_nearly_reaches_the_end_of_the_clock_is_a_timeout() {
 }
 
 /// Which bytes of the segment are locked, one for each handle.
-fn lease_ids(name: &str) -> Vec<u32> {
+fn lease_ids<const HANDLES: usize>(name: &str) -> [u32; HANDLES] {
     let file = fs::metadata(object(name)).unwrap();
     let (major, minor) = (libc::major(file.dev()), libc::minor(file.dev()));
     let file = format!("{major:02x}:{minor:02x}:{}", file.ino());
-    let locks = fs::read_to_string("/proc/locks").unwrap();
     // 1: OFDLCK ADVISORY  WRITE -1 00:1a:4711 12345 12345
     let of_line = |line: &str| {
         let fields: Vec<_> = line.split_whitespace().collect();
         let place = fields.iter().position(|field| *field == file)?;
         fields.contains(&"OFDLCK").then(|| fields[place + 1].parse().unwrap())
     };
-    locks.lines().filter_map(of_line).collect()
+    let mut found = None;
+    // While other locks come and go, some may be left out of the list or stand in it twice.
+    until("each handle has its lock", || {
+        let locks = fs::read_to_string("/proc/locks").unwrap();
+        found = locks.lines().filter_map(of_line).collect::<Vec<_>>().try_into().ok();
+        found.is_some()
+    });
+    found.unwrap()
 }
 
 /// A lock to the end of the file, wherever that may be, has length 0. Nobody of ours holds such a one.
