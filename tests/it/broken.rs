@@ -7,7 +7,6 @@ use std::fmt::Debug;
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt, symlink};
 use std::os::unix::net::UnixListener;
-use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -371,6 +370,10 @@ impl Scribbler {
         u64::from_ne_bytes(self.read(at, 8).try_into().unwrap())
     }
 
+    fn u32(&self, at: u64) -> u32 {
+        u32::from_ne_bytes(self.read(at, 4).try_into().unwrap())
+    }
+
     fn set_u64(&self, at: u64, value: u64) {
         self.write(at, &value.to_ne_bytes());
     }
@@ -583,17 +586,16 @@ fn a_call_that_does_not_wait_waits_for_the_end_of_a_call_that_is_short() {
     let queue = ByteQueue::from(options().create::<u8>(&stage.name()).unwrap());
     let hand = Scribbler::new(queue.name());
     let [own] = lease_ids(queue.name());
-    let begin = Barrier::new(2);
     let during = |lock: u64, call: &(dyn Fn() -> bool + Sync)| {
         hand.set_u32(lock, own);
         thread::scope(|scope| {
-            let caller = scope.spawn(|| {
-                begin.wait();
-                call()
-            });
-            begin.wait();
+            let caller = scope.spawn(call);
+            // It marks the word before it sleeps over it.
+            while hand.u32(lock) & WAITERS == 0 && !caller.is_finished() {
+                std::hint::spin_loop();
+            }
             let start = Instant::now();
-            while start.elapsed() < Duration::from_micros(250) {
+            while start.elapsed() < Duration::from_micros(100) {
                 std::hint::spin_loop();
             }
             hand.set_u32(lock, 0);

@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 use shmq::{ByteQueue, OpenError, PutError, Queue, QueueOptions};
 
 use crate::harness::{
-    Role, Stage, become_user, crash, exists, fork, is_root, limit, limit_for_now, names_beginning_with,
-    object,
+    Role, Stage, become_user, crash, exists, fork, is_root, limit, limit_for_now, ms, names_beginning_with,
+    nap, object,
 };
 
 pub(crate) const ROLES: &[(&str, Role)] = &[
@@ -272,10 +272,12 @@ fn too_little_address_space_is_an_error_that_names_the_limit() {
 
 fn few_addresses(arguments: &[String]) {
     let name = &arguments[0];
+    // The watchdog's thread takes some when it begins.
+    nap(ms(50));
     let pages = fs::read_to_string("/proc/self/statm").unwrap();
     let pages: u64 = pages.split(' ').next().unwrap().parse().unwrap();
-    limit(libc::RLIMIT_AS, pages * 4096 + (24 << 20));
-    let large = QueueOptions::new().capacity(100).max_message(1 << 20).ring_bytes(100 << 20).clone();
+    limit(libc::RLIMIT_AS, pages * 4096 + (12 << 20));
+    let large = QueueOptions::new().capacity(100).max_message(1 << 20).ring_bytes(20 << 20).clone();
     for refusal in [large.create::<u8>(name).unwrap_err(), large.anonymous::<u8>().unwrap_err()] {
         assert!(matches!(refusal, OpenError::Io(_)), "{refusal:?}");
         assert!(refusal.to_string().contains("RLIMIT_AS"), "{refusal}");
