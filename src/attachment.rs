@@ -97,7 +97,7 @@ pub(crate) fn open(
 pub(crate) fn create(name: &str, plan: &Plan) -> Result<Attachment, OpenError> {
     check_name(name)?;
     let path = path(name)?;
-    if find_out(name, &path)? == Standing::InUse {
+    if is_in_use(name, &path)? {
         return Err(OpenError::AlreadyExists { name: name.to_owned() });
     }
     let nameless = make_room_for(name, &path, plan)?;
@@ -228,17 +228,11 @@ enum Standing {
     Unclear,
 }
 
-/// Whether `create` has a chance, without changing anything.
-fn find_out(name: &str, path: &CStr) -> Result<Standing, OpenError> {
-    let Some((lease, header)) = look_into(name, path)? else { return Ok(Standing::Gone) };
-    Ok(match header {
-        Some(header) if !header.is_persistent() => match lease.somebody_attached().map_err(OpenError::Io)? {
-            Some(true) => Standing::InUse,
-            Some(false) => Standing::Gone,
-            None => Standing::Unclear,
-        },
-        _ => Standing::InUse,
-    })
+/// Whether `create` has no chance, without changing anything.
+fn is_in_use(name: &str, path: &CStr) -> Result<bool, OpenError> {
+    let Some((lease, header)) = look_into(name, path)? else { return Ok(false) };
+    let replaceable = header.is_some_and(|header| !header.is_persistent());
+    Ok(!replaceable || lease.somebody_attached().map_err(OpenError::Io)?)
 }
 
 /// Takes the name from a segment that is ours, not persistent, and that nobody is attached to.
@@ -259,10 +253,8 @@ fn clear_if(
         take_name(name, path, &lease)?;
         return Ok(Standing::Gone);
     }
-    Ok(match lease.somebody_attached().map_err(OpenError::Io)? {
-        Some(true) => Standing::InUse,
-        Some(false) | None => Standing::Unclear,
-    })
+    let in_use = lease.somebody_attached().map_err(OpenError::Io)?;
+    Ok(if in_use { Standing::InUse } else { Standing::Unclear })
 }
 
 /// Unlinks the name if it is still this file's. The caller holds the door.

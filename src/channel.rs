@@ -126,8 +126,9 @@ impl<'a> Channel<'a> {
         if self.ring.room_is_known() {
             return Ok(true);
         }
-        let taken = self.ring.taken_since_last_look();
+        let before = self.ring.head_seen();
         let room = self.ring.look_for_room()?;
+        let taken = self.ring.head_seen().wrapping_sub(before);
         self.paces.put.found(if room { taken } else { 0 });
         Ok(room)
     }

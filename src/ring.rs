@@ -232,10 +232,9 @@ impl<'a> Ring<'a> {
         Ok(room)
     }
 
-    /// How many messages have been taken since the owner of the put end last looked.
-    pub(crate) fn taken_since_last_look(&self) -> u32 {
-        let seen = Cursor(self.put.other_seen.load(Ordering::Relaxed));
-        self.get.load().number().wrapping_sub(seen.number())
+    /// The number of the oldest message when the owner of the put end last looked.
+    pub(crate) fn head_seen(&self) -> u32 {
+        Cursor(self.put.other_seen.load(Ordering::Relaxed)).number()
     }
 
     /// Writes a message behind the tail, where there is room, without committing it.

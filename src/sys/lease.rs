@@ -124,13 +124,11 @@ impl Lease {
         holder.map_or(true, |holder| holder.is_some())
     }
 
-    /// Whether some handle is attached; `None` if somebody holds the door or everything for a moment.
-    pub(crate) fn somebody_attached(&self) -> io::Result<Option<bool>> {
-        Ok(match ofd::first_holder(self.descriptor.verified()?, DOOR, BYTES)? {
-            None => Some(false),
-            Some((DOOR, _)) => None,
-            Some(_) => Some(true),
-        })
+    /// Whether some handle is attached, as far as can be seen: not while somebody holds the door, or
+    /// everything, for a moment.
+    pub(crate) fn somebody_attached(&self) -> io::Result<bool> {
+        let holder = ofd::first_holder(self.descriptor.verified()?, DOOR, BYTES)?;
+        Ok(holder.is_some_and(|(start, _)| start != DOOR))
     }
 
     /// How many handles are attached, this one included.

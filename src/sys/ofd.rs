@@ -15,7 +15,6 @@ pub(crate) const BYTES: u64 = 1 << 28;
 const TRIES: usize = 64;
 
 /// Locks the byte of a random id that nobody has; `None` if somebody holds all of them for a moment.
-/// Async-signal-safe.
 pub(crate) fn lock_some_id(fd: RawFd) -> io::Result<Option<u32>> {
     for _ in 0..TRIES {
         #[expect(clippy::cast_possible_truncation, reason = "the remainder is below TOMB")]
