@@ -38,8 +38,6 @@ pub(crate) struct Attachment {
     /// Unmapped before the seat is given up.
     mapping: Mapping,
     seat: Seat,
-    /// How lock words still owned by a reused id are put right.
-    bury: fn(&Ends, u32),
 }
 
 /// A place among those attached: as long as it is kept, nobody replaces or reclaims the segment. The
@@ -56,7 +54,6 @@ struct Seat {
 pub(crate) struct Plan {
     pub(crate) geometry: Geometry,
     pub(crate) mode: u32,
-    pub(crate) bury: fn(&Ends, u32),
 }
 
 /// Checks a name against the rules.
@@ -77,16 +74,12 @@ pub(crate) fn check_name(name: &str) -> Result<(), OpenError> {
 }
 
 /// Attaches to an existing segment.
-pub(crate) fn open(
-    name: &str,
-    expected: Expected<'_>,
-    bury: fn(&Ends, u32),
-) -> Result<Attachment, OpenError> {
+pub(crate) fn open(name: &str, expected: Expected<'_>) -> Result<Attachment, OpenError> {
     check_name(name)?;
     let path = path(name)?;
     let mut patience = Patience::new();
     loop {
-        if let Some(attachment) = try_open(name, &path, expected, bury)? {
+        if let Some(attachment) = try_open(name, &path, expected)? {
             return Ok(attachment);
         }
         patience.pause()?;
@@ -144,7 +137,7 @@ pub(crate) fn open_or_create(
 ) -> Result<Attachment, OpenError> {
     let mut patience = Patience::new();
     loop {
-        match open(name, expected, plan.bury) {
+        match open(name, expected) {
             Err(OpenError::NotFound { .. }) => {}
             opened => return opened,
         }
@@ -300,12 +293,7 @@ fn read_header(lease: &Lease) -> io::Result<Option<(Option<UncheckedHeader>, u64
 }
 
 /// `None` if somebody was in the way for a moment.
-fn try_open(
-    name: &str,
-    path: &CStr,
-    expected: Expected<'_>,
-    bury: fn(&Ends, u32),
-) -> Result<Option<Attachment>, OpenError> {
+fn try_open(name: &str, path: &CStr, expected: Expected<'_>) -> Result<Option<Attachment>, OpenError> {
     let file = segment::open(path).map_err(|error| explain_open(name, error))?;
     let lease = Lease::new(file).map_err(OpenError::Io)?;
     let (header, len) = read_header(&lease).map_err(OpenError::Io)?.ok_or_else(|| not_a_file(name))?;
@@ -330,8 +318,8 @@ fn try_open(
         // The name was taken away, or given to another segment, before we had our seat.
         return Ok(None);
     }
-    let attachment = Attachment { mapping, seat, bury };
-    bury(attachment.ends(), identity.id());
+    let attachment = Attachment { mapping, seat };
+    attachment.ends().bury(identity.id());
     Ok(Some(attachment))
 }
 
@@ -376,7 +364,7 @@ impl Nameless {
         segment::write_start(seat.lease.fd(), &header)?;
         let mapping = Mapping::new(&segment::reopen(seat.lease.fd())?, len)?;
         segment::set_mode(seat.lease.fd(), plan.mode)?;
-        Ok(Self { attachment: Attachment { mapping, seat, bury: plan.bury }, stopgap: stopgap.is_some() })
+        Ok(Self { attachment: Attachment { mapping, seat }, stopgap: stopgap.is_some() })
     }
 
     fn link(&self, path: &CStr) -> io::Result<()> {
@@ -410,6 +398,11 @@ impl Attachment {
         &self.seat.geometry
     }
 
+    /// What tells this segment from all others that bear or bore its name.
+    pub(crate) fn nonce(&self) -> u64 {
+        self.seat.geometry.nonce
+    }
+
     #[inline]
     pub(crate) fn lease(&self) -> &Lease {
         &self.seat.lease
@@ -428,7 +421,7 @@ impl Attachment {
     fn join(&self) -> io::Result<Identity> {
         let mut patience = Patience::new();
         loop {
-            match self.seat.lease.join(|id| (self.bury)(self.ends(), id))? {
+            match self.seat.lease.join(|id| self.ends().bury(id))? {
                 Joined::As(identity) => return Ok(identity),
                 Joined::Refused => patience.pause()?,
             }

@@ -1,7 +1,9 @@
 //! The queue of raw messages, which the typed queue is a coat of.
 
+mod access;
+mod ends;
+
 use std::fmt;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,12 +11,15 @@ use serde::de::{Deserialize, Deserializer, Error as _};
 use serde::ser::{Serialize, Serializer};
 
 use crate::attachment::{self, Attachment};
-use crate::channel::{Channel, Paces};
+use crate::channel::{Channel, Port, Turn};
 use crate::deadline::Deadline;
-use crate::error::{GetError, OpenError, PutError};
+use crate::error::{GetError, OpenError, PutError, PutManyError, TaskDoneError};
 use crate::layout::{Expected, Kind};
 use crate::options::QueueOptions;
-use crate::ring::{Message, Ring};
+use crate::tasks::Tasks;
+
+pub(crate) use access::{Access, Batch};
+pub use ends::{ByteConsumer, ByteProducer};
 
 /// A queue of raw messages between processes: bounded, many producers, many consumers, each message to
 /// exactly one consumer, first in, first out.
@@ -39,7 +44,7 @@ pub struct ByteQueue {
 /// What all clones share.
 struct Handle {
     attachment: Attachment,
-    paces: Paces,
+    port: Port,
 }
 
 /// Counters of a queue since it was created, over all processes.
@@ -56,8 +61,10 @@ pub struct Stats {
     pub put_bytes: u64,
     /// Bytes of the messages got.
     pub get_bytes: u64,
+    /// Messages put that have not had their `task_done`.
+    pub unfinished: u64,
     /// How often an end was taken over from a process that had died holding it. For each time the
-    /// totals above may be short by one call.
+    /// bytes above may be short by one call.
     pub recoveries: u64,
     /// Handles attached now, this one included; clones of one handle count once.
     pub attached: u64,
@@ -118,7 +125,7 @@ impl ByteQueue {
     }
 
     pub(crate) fn open_with(options: &QueueOptions, name: &str) -> Result<Self, OpenError> {
-        attachment::open(name, options.expected()?, Channel::bury).map(Self::attached)
+        attachment::open(name, options.expected()?).map(Self::attached)
     }
 
     pub(crate) fn open_or_create_with(options: &QueueOptions, name: &str) -> Result<Self, OpenError> {
@@ -126,7 +133,8 @@ impl ByteQueue {
     }
 
     fn attached(attachment: Attachment) -> Self {
-        Self { handle: Arc::new(Handle { attachment, paces: Paces::new() }) }
+        let port = Port::new(attachment.geometry().shape);
+        Self { handle: Arc::new(Handle { attachment, port }) }
     }
 
     /// The name, with which other processes can [`open`](Self::open) the queue.
@@ -142,13 +150,13 @@ impl ByteQueue {
     /// How many messages there are: exact at one instant during the call. Takes no lock.
     #[doc(alias = "len")]
     pub fn qsize(&self) -> usize {
-        self.channel().ring.len()
+        self.channel().ring().len()
     }
 
     /// Whether there is no message at one instant during the call. Takes no lock.
     #[doc(alias = "is_empty")]
     pub fn empty(&self) -> bool {
-        self.channel().ring.looks_empty()
+        self.channel().ring().looks_empty()
     }
 
     /// Whether a put would have to wait at one instant during the call. Takes no lock.
@@ -156,7 +164,7 @@ impl ByteQueue {
     /// A put waits until there is room for the longest message, so this does not depend on the message.
     #[doc(alias = "is_full")]
     pub fn full(&self) -> bool {
-        self.channel().ring.looks_full()
+        self.channel().ring().looks_full()
     }
 
     /// Closes the queue for every process, for ever: put fails, get takes what is there and then fails,
@@ -180,7 +188,42 @@ impl ByteQueue {
         let (gets, get_bytes) = ends.get.side.totals();
         let recoveries = attachment.live().recoveries.load(std::sync::atomic::Ordering::Relaxed);
         let attached = attachment.lease().count().map_or(0, |count| count as u64);
-        Stats { puts, gets, put_bytes, get_bytes, recoveries, attached }
+        let unfinished = self.tasks().unfinished();
+        Stats { puts, gets, put_bytes, get_bytes, unfinished, recoveries, attached }
+    }
+
+    /// Says that one item that was got has been dealt with; for [`join`](Self::join).
+    ///
+    /// A consumer that dies between `get` and `task_done` leaves its item unfinished: it stays in
+    /// `stats().unfinished`. To have such an item come again, use [`get_with`](Self::get_with) and call this
+    /// after it.
+    ///
+    /// # Errors
+    /// It was called more often than there were items.
+    ///
+    /// ```
+    /// let queue = shmq::ByteQueue::new(8)?;
+    /// queue.put(b"work")?;
+    /// queue.get()?;
+    /// queue.task_done()?;
+    /// queue.join();
+    /// assert!(queue.task_done().is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn task_done(&self) -> Result<(), TaskDoneError> {
+        self.tasks().done()
+    }
+
+    /// Blocks until every item put before this call has had its [`task_done`](Self::task_done).
+    ///
+    /// It waits for ever for an item whose consumer died: see [`join_timeout`](Self::join_timeout).
+    pub fn join(&self) {
+        self.tasks().join(Deadline::Never);
+    }
+
+    /// Like [`join`](Self::join), but blocks for at most `timeout`. False if items were left by then.
+    pub fn join_timeout(&self, timeout: Duration) -> bool {
+        self.tasks().join(Deadline::after(timeout))
     }
 
     /// Puts a message, of zero bytes or more. Blocks while the queue is full.
@@ -211,10 +254,70 @@ impl ByteQueue {
         self.put_until(message, Deadline::Now)
     }
 
+    /// Puts messages in runs, each as long as there is room for. Blocks while the queue is full.
+    ///
+    /// A run is committed at once: if this process dies, all of it is in the queue or none. Other producers may
+    /// come between two runs.
+    ///
+    /// # Errors
+    /// Those of [`put`](Self::put). `TooLong` for any of them means that none was put; after any other error
+    /// exactly the first `put` of them are in the queue.
+    ///
+    /// ```
+    /// let queue = shmq::ByteQueue::new(8)?;
+    /// queue.put_many(&[b"one", b"two", b"three"])?;
+    /// assert_eq!(queue.get_many(2)?, [b"one", b"two"]);
+    /// assert_eq!(queue.get_many(2)?, [b"three"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn put_many(&self, messages: &[&[u8]]) -> Result<(), PutManyError> {
+        self.put_many_until(messages, Deadline::Never)
+    }
+
+    /// Like [`put_many`](Self::put_many), but blocks for at most `timeout` in all.
+    ///
+    /// # Errors
+    /// `Full` at the deadline, and those of [`put_many`](Self::put_many).
+    pub fn put_many_timeout(&self, messages: &[&[u8]], timeout: Duration) -> Result<(), PutManyError> {
+        self.put_many_until(messages, Deadline::after(timeout))
+    }
+
+    /// Puts a message of `len` bytes that `fill` writes where it is to lie, without a copy. Blocks while the
+    /// queue is full.
+    ///
+    /// The bytes that `fill` is given hold unspecified old content. While it runs, other producers wait: it
+    /// should only write. If it panics, or this process dies in it, nothing was put.
+    ///
+    /// # Errors
+    /// Those of [`put`](Self::put). Another put on the same queue inside of `fill` is `Io` (`EDEADLK`).
+    ///
+    /// ```
+    /// let queue = shmq::ByteQueue::new(8)?;
+    /// queue.put_with(4, |bytes| bytes.copy_from_slice(b"data"))?;
+    /// assert_eq!(queue.get_with(|bytes| bytes.len())?, 4);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn put_with(&self, len: usize, fill: impl FnOnce(&mut [u8])) -> Result<(), PutError> {
+        self.access().put_with(len, Deadline::Never, fill)
+    }
+
+    /// Like [`put_with`](Self::put_with), but blocks for at most `timeout`, `fill` not counted.
+    ///
+    /// # Errors
+    /// `Full` at the deadline, and those of [`put_with`](Self::put_with).
+    pub fn put_with_timeout(
+        &self,
+        len: usize,
+        timeout: Duration,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> Result<(), PutError> {
+        self.access().put_with(len, Deadline::after(timeout), fill)
+    }
+
     /// Gets the oldest message. Blocks while the queue is empty.
     ///
     /// The message is the caller's alone from then on: if the caller dies, it is lost with it
-    /// (at-most-once delivery).
+    /// (at-most-once delivery; [`get_with`](Self::get_with) is at-least-once).
     ///
     /// # Errors
     /// `Closed`, `Corrupt` or `Io`. After an error no message has been taken.
@@ -248,7 +351,7 @@ impl ByteQueue {
     /// `BufferTooShort` with the whole message, which is no longer in the queue, and those of
     /// [`get`](Self::get).
     pub fn get_into(&self, buffer: &mut [u8]) -> Result<usize, GetError> {
-        self.get_into_until(buffer, Deadline::Never)
+        self.access().get_into(buffer, Deadline::Never)
     }
 
     /// Like [`get_into`](Self::get_into), but blocks for at most `timeout`.
@@ -256,61 +359,96 @@ impl ByteQueue {
     /// # Errors
     /// `Empty` at the deadline, and those of [`get_into`](Self::get_into).
     pub fn get_into_timeout(&self, buffer: &mut [u8], timeout: Duration) -> Result<usize, GetError> {
-        self.get_into_until(buffer, Deadline::after(timeout))
+        self.access().get_into(buffer, Deadline::after(timeout))
+    }
+
+    /// Gets up to `max` messages at once. Blocks while the queue is empty, then takes what is there; 0 is none, at
+    /// once.
+    ///
+    /// If this process dies in the call, all of them are lost with it or none.
+    ///
+    /// # Errors
+    /// Those of [`get`](Self::get).
+    pub fn get_many(&self, max: usize) -> Result<Vec<Vec<u8>>, GetError> {
+        self.access().get_many(max, Deadline::Never)
+    }
+
+    /// Like [`get_many`](Self::get_many), but blocks for at most `timeout`.
+    ///
+    /// # Errors
+    /// `Empty` at the deadline, and those of [`get_many`](Self::get_many).
+    pub fn get_many_timeout(&self, max: usize, timeout: Duration) -> Result<Vec<Vec<u8>>, GetError> {
+        self.access().get_many(max, Deadline::after(timeout))
+    }
+
+    /// Reads the oldest message where it lies, without a copy, and removes it after `read` has returned. Blocks
+    /// while the queue is empty.
+    ///
+    /// At-least-once delivery: if `read` panics, or this process dies in it or right after it, the message
+    /// stays at the head and the next one gets it again. While `read` runs, other consumers wait.
+    ///
+    /// `read` sees shared memory. The library's own calls, in any process, leave it alone meanwhile; a process
+    /// that writes there without the library could change it under the reader.
+    ///
+    /// # Errors
+    /// Those of [`get`](Self::get). Another get on the same queue inside of `read` is `Io` (`EDEADLK`).
+    ///
+    /// ```
+    /// let queue = shmq::ByteQueue::new(8)?;
+    /// queue.put(b"a long message")?;
+    /// let spaces = queue.get_with(|bytes| bytes.iter().filter(|byte| **byte == b' ').count())?;
+    /// assert_eq!(spaces, 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn get_with<R>(&self, read: impl FnOnce(&[u8]) -> R) -> Result<R, GetError> {
+        self.access().get_with(Deadline::Never, read)
+    }
+
+    /// Like [`get_with`](Self::get_with), but blocks for at most `timeout`, `read` not counted.
+    ///
+    /// # Errors
+    /// `Empty` at the deadline, and those of [`get_with`](Self::get_with).
+    pub fn get_with_timeout<R>(
+        &self,
+        timeout: Duration,
+        read: impl FnOnce(&[u8]) -> R,
+    ) -> Result<R, GetError> {
+        self.access().get_with(Deadline::after(timeout), read)
     }
 
     #[inline]
-    pub(crate) fn put_until(&self, message: &[u8], deadline: Deadline) -> Result<(), PutError> {
-        let me = self.handle.attachment.identity().map_err(PutError::Io)?;
-        self.channel().put(me, message, deadline)
+    fn put_until(&self, message: &[u8], deadline: Deadline) -> Result<(), PutError> {
+        self.access().put(message, deadline)
+    }
+
+    fn put_many_until(&self, messages: &[&[u8]], deadline: Deadline) -> Result<(), PutManyError> {
+        self.access().put_many(messages.iter().copied(), deadline)
     }
 
     #[inline]
     fn get_until(&self, deadline: Deadline) -> Result<Vec<u8>, GetError> {
-        let mut message = Vec::new();
-        self.append_until(&mut message, deadline)?;
-        Ok(message)
-    }
-
-    /// Gets the oldest message behind what is in `buffer`.
-    #[inline]
-    pub(crate) fn append_until(&self, buffer: &mut Vec<u8>, deadline: Deadline) -> Result<(), GetError> {
-        let me = self.handle.attachment.identity().map_err(GetError::Io)?;
-        self.channel().get(me, deadline, |message| append(message, buffer))
-    }
-
-    #[inline]
-    fn get_into_until(&self, buffer: &mut [u8], deadline: Deadline) -> Result<usize, GetError> {
-        let me = self.handle.attachment.identity().map_err(GetError::Io)?;
-        let taken = self.channel().get(me, deadline, |message| {
-            if let Some(buffer) = buffer.get_mut(..message.len()) {
-                message.copy_to(buffer)?;
-                return Ok(Ok(buffer.len()));
-            }
-            let mut whole = Vec::new();
-            append(message, &mut whole)?;
-            Ok(Err(whole))
-        })?;
-        taken.map_err(|message| GetError::BufferTooShort { message })
+        self.access().get(deadline)
     }
 
     /// The longest message that the queue carries.
     #[inline]
     pub(crate) fn max_message(&self) -> usize {
-        self.handle.attachment.geometry().shape.max_message
+        self.handle.port.shape.max_message
     }
 
     #[inline]
     fn channel(&self) -> Channel<'_> {
-        let Handle { attachment, paces } = &*self.handle;
-        let ends = attachment.ends();
-        let ring = Ring {
-            shape: attachment.geometry().shape,
-            bytes: attachment.ring(),
-            put: &ends.put.side,
-            get: &ends.get.side,
-        };
-        Channel { lease: attachment.lease(), ends, recoveries: &attachment.live().recoveries, ring, paces }
+        Channel::new(&self.handle.attachment, &self.handle.port)
+    }
+
+    #[inline]
+    pub(crate) fn access(&self) -> Access<'_> {
+        Access { channel: self.channel(), turn: Turn::Once }
+    }
+
+    fn tasks(&self) -> Tasks<'_> {
+        let attachment = &self.handle.attachment;
+        Tasks::new(attachment.live(), &attachment.ends().put.side)
     }
 
     pub(crate) fn debug(&self, type_name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -321,13 +459,6 @@ impl ByteQueue {
             .field("closed", &self.is_closed())
             .finish()
     }
-}
-
-#[inline]
-fn append(message: &Message<'_>, buffer: &mut Vec<u8>) -> Result<(), GetError> {
-    message
-        .append_to(buffer)?
-        .map_err(|error| GetError::Io(io::Error::new(io::ErrorKind::OutOfMemory, error)))
 }
 
 impl fmt::Debug for ByteQueue {
@@ -350,6 +481,6 @@ impl<'de> Deserialize<'de> for ByteQueue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let (name, nonce) = <(String, u64)>::deserialize(deserializer)?;
         let expected = Expected { kind: Kind::Queue, schema: "", nonce: Some(nonce) };
-        attachment::open(&name, expected, Channel::bury).map(Self::attached).map_err(D::Error::custom)
+        attachment::open(&name, expected).map(Self::attached).map_err(D::Error::custom)
     }
 }

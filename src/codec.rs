@@ -50,7 +50,7 @@ pub(crate) enum Unsuitable {
     Encode(EncodeError),
 }
 
-/// Encodes `item` into `buffer`, which is empty.
+/// Encodes `item` behind what is in `buffer`. After an error anything may stand there.
 #[inline]
 pub(crate) fn encode<T: Serialize + ?Sized>(
     item: &T,

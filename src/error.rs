@@ -298,6 +298,94 @@ impl From<GetError> for io::Error {
     }
 }
 
+/// How far a [`put_many`](crate::Queue::put_many) came, and what stopped it.
+#[derive(Debug)]
+pub struct PutManyError {
+    /// Exactly `items[..put]` are in the queue.
+    pub put: usize,
+    /// Why the next one is not.
+    pub error: PutError,
+}
+
+impl fmt::Display for PutManyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} items were put, the next one was not: {}", self.put, self.error)
+    }
+}
+
+impl Error for PutManyError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.error)
+    }
+}
+
+/// What a [`get_many`](crate::Queue::get_many) took before one could not be decoded, and what it took besides.
+/// All of it has been removed from the queue, and nothing is lost.
+pub struct GetManyError<T> {
+    /// The items before the one that could not be decoded.
+    pub got: Vec<T>,
+    /// Why there are no more: `Decode` with the message's bytes, or why nothing was taken.
+    pub error: GetError,
+    /// The bytes of the messages after it.
+    pub rest: Vec<Vec<u8>>,
+}
+
+impl<T> From<GetError> for GetManyError<T> {
+    /// Nothing was taken.
+    fn from(error: GetError) -> Self {
+        Self { got: Vec::new(), error, rest: Vec::new() }
+    }
+}
+
+impl<T> fmt::Debug for GetManyError<T> {
+    /// The items themselves are counted, not shown: they need not be `Debug`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GetManyError")
+            .field("got", &self.got.len())
+            .field("error", &self.error)
+            .field("rest", &self.rest)
+            .finish()
+    }
+}
+
+impl<T> fmt::Display for GetManyError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { got, error, rest } = self;
+        if got.is_empty() && rest.is_empty() {
+            return error.fmt(f);
+        }
+        let (got, rest) = (got.len(), rest.len());
+        write!(
+            f,
+            "after {got} items (in this error) {error}; the {rest} messages after it are in this error too"
+        )
+    }
+}
+
+impl<T> Error for GetManyError<T> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.error)
+    }
+}
+
+/// `task_done` was called more often than there were items.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TaskDoneError {
+    pub(crate) done: u64,
+}
+
+impl fmt::Display for TaskDoneError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "all {} items that were put have been reported as done already: call task_done once for each item got",
+            self.done
+        )
+    }
+}
+
+impl Error for TaskDoneError {}
+
 fn write_corrupt(f: &mut fmt::Formatter<'_>, reason: &str) -> fmt::Result {
     write!(
         f,

@@ -43,12 +43,25 @@ pub(crate) struct Ends {
     pub(crate) not_full: Apart<Condvar>,
 }
 
+impl Ends {
+    /// Every lock word still owned by `id` is made one of the unknown dead.
+    pub(crate) fn bury(&self, id: u32) {
+        for End { mutex, .. } in [&self.put, &self.get] {
+            mutex.bury(id);
+        }
+    }
+}
+
 /// Words that are not on a hot path.
 #[repr(C)]
 #[derive(Debug)]
 pub(crate) struct Live {
     /// Locks taken over from the dead.
     pub(crate) recoveries: AtomicU64,
+    /// Items reported as done.
+    pub(crate) done: AtomicU64,
+    /// Notified when as many are done as were put.
+    pub(crate) all_done: Condvar,
 }
 
 #[cfg(loom)]
@@ -56,6 +69,13 @@ impl Ends {
     pub(crate) fn new() -> Self {
         let end = || End { mutex: Mutex::new(), spare: 0, side: Side::new() };
         Self { put: end(), get: end(), not_empty: Apart(Condvar::new()), not_full: Apart(Condvar::new()) }
+    }
+}
+
+#[cfg(loom)]
+impl Live {
+    pub(crate) fn new() -> Self {
+        Self { recoveries: AtomicU64::new(0), done: AtomicU64::new(0), all_done: Condvar::new() }
     }
 }
 

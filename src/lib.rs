@@ -16,11 +16,14 @@ mod ring;
 mod sync;
 #[expect(unsafe_code, reason = "system calls, and raw copies of shared bytes")]
 mod sys;
+mod tasks;
 
-pub use bytes::{ByteQueue, Stats};
-pub use error::{DecodeError, EncodeError, GetError, OpenError, PutError};
+pub use bytes::{ByteConsumer, ByteProducer, ByteQueue, Stats};
+pub use error::{
+    DecodeError, EncodeError, GetError, GetManyError, OpenError, PutError, PutManyError, TaskDoneError,
+};
 pub use options::QueueOptions;
-pub use queue::{Iter, Queue};
+pub use queue::{Consumer, Iter, Producer, Queue};
 
 /// Deletes a queue's name, even while it is used.
 ///

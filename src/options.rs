@@ -1,7 +1,6 @@
 //! What a queue is to be when it is created.
 
 use crate::attachment::Plan;
-use crate::channel::Channel;
 use crate::error::OpenError;
 use crate::layout::{Expected, Geometry, Kind, LARGEST_CAPACITY, LONGEST_MESSAGE, LONGEST_SCHEMA};
 use crate::ring::{LONGEST_RING, Shape, slot_len};
@@ -156,7 +155,7 @@ impl QueueOptions {
             schema: self.schema.clone(),
             shape,
         };
-        Ok(Plan { geometry, mode, bury: Channel::bury })
+        Ok(Plan { geometry, mode })
     }
 }
 

@@ -1,5 +1,8 @@
 //! The typed queue.
 
+mod ends;
+mod items;
+
 use std::fmt;
 use std::iter::FusedIterator;
 use std::marker::PhantomData;
@@ -9,10 +12,12 @@ use serde::de::{Deserialize, DeserializeOwned, Deserializer};
 use serde::ser::{Serialize, Serializer};
 
 use crate::bytes::{ByteQueue, Stats};
-use crate::codec::{self, Scratch, Unsuitable};
 use crate::deadline::Deadline;
-use crate::error::{GetError, OpenError, PutError};
+use crate::error::{GetError, GetManyError, OpenError, PutError, PutManyError, TaskDoneError};
 use crate::options::QueueOptions;
+
+pub use ends::{Consumer, Producer};
+use items::Items;
 
 /// A queue of items between processes: bounded, many producers, many consumers, each item to exactly one
 /// consumer, first in, first out.
@@ -175,6 +180,43 @@ impl<T> Queue<T> {
         self.bytes.stats()
     }
 
+    /// Says that one item that was got has been dealt with; for [`join`](Self::join).
+    ///
+    /// A consumer that dies between `get` and `task_done` leaves its item unfinished: it stays in
+    /// `stats().unfinished`. To have such an item come again, use [`ByteQueue::get_with`] and call this after it.
+    ///
+    /// # Errors
+    /// It was called more often than there were items.
+    ///
+    /// ```
+    /// let queue = shmq::Queue::new(8)?;
+    /// queue.put(&"work".to_owned())?;
+    /// queue.get()?;
+    /// queue.task_done()?;
+    /// queue.join();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn task_done(&self) -> Result<(), TaskDoneError> {
+        self.bytes.task_done()
+    }
+
+    /// Blocks until every item put before this call has had its [`task_done`](Self::task_done).
+    ///
+    /// It waits for ever for an item whose consumer died: see [`join_timeout`](Self::join_timeout).
+    pub fn join(&self) {
+        self.bytes.join();
+    }
+
+    /// Like [`join`](Self::join), but blocks for at most `timeout`. False if items were left by then.
+    pub fn join_timeout(&self, timeout: Duration) -> bool {
+        self.bytes.join_timeout(timeout)
+    }
+
+    #[inline]
+    fn items(&self) -> Items<'_, T> {
+        Items::new(self.bytes.access(), self.bytes.max_message())
+    }
+
     /// The same queue, raw messages.
     pub fn bytes(&self) -> &ByteQueue {
         &self.bytes
@@ -220,15 +262,40 @@ impl<T: Serialize> Queue<T> {
         self.put_until(item, Deadline::Now)
     }
 
+    /// Puts items in runs, each as long as there is room for. Blocks while the queue is full.
+    ///
+    /// All items are encoded first. A run is committed at once: if this process dies, all of it is in the queue
+    /// or none. Other producers may come between two runs.
+    ///
+    /// # Errors
+    /// Those of [`put`](Self::put). `Encode` or `TooLong` for any of them means that none was put; after any other
+    /// error exactly `items[..put]` are in the queue.
+    ///
+    /// ```
+    /// let queue = shmq::Queue::new(100)?;
+    /// queue.put_many(&[1, 2, 3])?;
+    /// assert_eq!(queue.get_many(100)?, [1, 2, 3]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn put_many(&self, items: &[T]) -> Result<(), PutManyError> {
+        self.put_many_until(items, Deadline::Never)
+    }
+
+    /// Like [`put_many`](Self::put_many), but blocks for at most `timeout` in all.
+    ///
+    /// # Errors
+    /// `Full` at the deadline, and those of [`put_many`](Self::put_many).
+    pub fn put_many_timeout(&self, items: &[T], timeout: Duration) -> Result<(), PutManyError> {
+        self.put_many_until(items, Deadline::after(timeout))
+    }
+
     #[inline]
     fn put_until(&self, item: &T, deadline: Deadline) -> Result<(), PutError> {
-        let mut scratch = Scratch::take();
-        let max = self.bytes.max_message();
-        match codec::encode(item, scratch.buffer(), max) {
-            Ok(()) => self.bytes.put_until(scratch.buffer(), deadline),
-            Err(Unsuitable::TooLong { len }) => Err(PutError::TooLong { len, max }),
-            Err(Unsuitable::Encode(error)) => Err(PutError::Encode(error)),
-        }
+        self.items().put(item, deadline)
+    }
+
+    fn put_many_until(&self, items: &[T], deadline: Deadline) -> Result<(), PutManyError> {
+        self.items().put_many(items, deadline)
     }
 }
 
@@ -290,12 +357,32 @@ impl<T: DeserializeOwned> Queue<T> {
         Iter { queue: self, error: None }
     }
 
+    /// Gets up to `max` items at once. Blocks while the queue is empty, then takes what is there; 0 is none, at once.
+    ///
+    /// If this process dies in the call, all of them are lost with it or none.
+    ///
+    /// # Errors
+    /// Those of [`get`](Self::get). If one of them cannot be decoded, the error has the items before it, its bytes,
+    /// and the bytes of those after it.
+    pub fn get_many(&self, max: usize) -> Result<Vec<T>, GetManyError<T>> {
+        self.get_many_until(max, Deadline::Never)
+    }
+
+    /// Like [`get_many`](Self::get_many), but blocks for at most `timeout`.
+    ///
+    /// # Errors
+    /// `Empty` at the deadline, and those of [`get_many`](Self::get_many).
+    pub fn get_many_timeout(&self, max: usize, timeout: Duration) -> Result<Vec<T>, GetManyError<T>> {
+        self.get_many_until(max, Deadline::after(timeout))
+    }
+
     #[inline]
     fn get_until(&self, deadline: Deadline) -> Result<T, GetError> {
-        let mut scratch = Scratch::take();
-        self.bytes.append_until(scratch.buffer(), deadline)?;
-        codec::decode(scratch.buffer())
-            .map_err(|error| GetError::Decode { message: std::mem::take(scratch.buffer()), error })
+        self.items().get(deadline)
+    }
+
+    fn get_many_until(&self, max: usize, deadline: Deadline) -> Result<Vec<T>, GetManyError<T>> {
+        self.items().get_many(max, deadline)
     }
 }
 

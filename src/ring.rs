@@ -4,7 +4,7 @@
 
 use std::collections::TryReserveError;
 
-use crate::atomic::{AtomicU64, Ordering};
+use crate::atomic::{AtomicU64, Ordering, loom_fence};
 use crate::error::Corrupt;
 use crate::sys::region::Region;
 
@@ -54,16 +54,17 @@ impl Cursor {
 
 /// One side's words in the segment.
 ///
-/// | word         | written by                   | ordering                                       |
-/// | ------------ | ---------------------------- | ---------------------------------------------- |
-/// | `cursor`     | the owner of this end's lock | Release: publishes the slot (or its emptiness) |
-/// | `other_seen` | the owner of this end's lock | Relaxed: only the owner reads it               |
-/// | totals       | the owner of this end's lock | Relaxed: for the curious                       |
+/// | word         | written by                   | ordering                                              |
+/// | ------------ | ---------------------------- | ----------------------------------------------------- |
+/// | `cursor`     | the owner of this end's lock | Release: publishes the slot (or its emptiness)        |
+/// | `cursor`     | who *holds* this end         | `SeqCst` read-modify-write: it is U of `sync::condvar` |
+/// | `other_seen` | the owner of this end's lock | Relaxed: only the owner reads it                      |
+/// | totals       | the owner of this end's lock | Relaxed: for the curious                              |
 ///
-/// Others load the cursor with Acquire; `sync::condvar` says why a sleeper's look needs no more.
-/// Stopped for an hour or killed before the store of `cursor`: the message is not there (not removed),
-/// and the bytes written meanwhile are nobody's. After it: it is there (removed), and only the totals
-/// may lack it. `other_seen` is what the other cursor once was: an older queue that was legal then,
+/// Others load the cursor with `SeqCst` (an Acquire that is also L of `sync::condvar` for an end that is held).
+/// Stopped for an hour or killed before the store of `cursor`: the messages are not there (not removed),
+/// and the bytes written meanwhile are nobody's. After it: they are there (removed), and only the totals
+/// may lack them. `other_seen` is what the other cursor once was: an older queue that was legal then,
 /// fuller (emptier) than now, so a wrong "no" costs one more look and a wrong "yes" cannot be.
 ///
 /// The cursor lies apart: the other side spins on it, and would otherwise take the line with the lock
@@ -95,14 +96,22 @@ impl Side {
         }
     }
 
-    /// Messages and bytes that went through this end.
+    /// How many messages went through this end, and their bytes.
+    ///
+    /// The count is exact: the cursor has its last 32 bits, the total lags behind it at most by what
+    /// processes were in the middle of when they died.
     pub(crate) fn totals(&self) -> (u64, u64) {
-        (self.messages.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+        let messages = self.messages.load(Ordering::Relaxed);
+        #[expect(clippy::cast_possible_truncation, reason = "the last 32 bits")]
+        let lag = self.load().number().wrapping_sub(messages as u32).cast_signed();
+        (messages.wrapping_add_signed(lag.into()), self.bytes.load(Ordering::Relaxed))
     }
 
     #[inline]
     fn load(&self) -> Cursor {
-        Cursor(self.cursor.load(Ordering::Acquire) & !CLOSED)
+        let cursor = self.cursor.load(Ordering::SeqCst);
+        loom_fence();
+        Cursor(cursor & !CLOSED)
     }
 
     #[inline]
@@ -110,17 +119,78 @@ impl Side {
         Cursor(self.cursor.load(Ordering::Relaxed) & !CLOSED)
     }
 
-    /// The commit of one message of `len` bytes.
+    /// The commit of a run, by who owns the lock for one call.
     #[inline]
-    fn commit(&self, next: Cursor, len: usize) {
-        self.cursor.store(next.0, Ordering::Release);
-        self.messages.store(self.messages.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
-        self.bytes.store(self.bytes.load(Ordering::Relaxed).wrapping_add(len as u64), Ordering::Relaxed);
+    fn commit(&self, run: Run) {
+        self.cursor.store(run.next.0, Ordering::Release);
+        self.count(run);
+    }
+
+    /// The commit of a run, by who holds the put end. False if the tail has been marked as closed.
+    #[inline]
+    fn commit_unless_closed(&self, run: Run) -> bool {
+        let committed = self
+            .cursor
+            .compare_exchange(run.first.0, run.next.0, Ordering::SeqCst, Ordering::Relaxed)
+            .is_ok();
+        loom_fence();
+        if committed {
+            self.count(run);
+        }
+        committed
+    }
+
+    /// The commit of a run, by who holds the get end.
+    #[inline]
+    fn commit_held(&self, run: Run) {
+        self.cursor.swap(run.next.0, Ordering::SeqCst);
+        loom_fence();
+        self.count(run);
+    }
+
+    #[inline]
+    fn count(&self, run: Run) {
+        let (messages, bytes) = (u64::from(run.messages()), run.bytes as u64);
+        self.messages.store(self.messages.load(Ordering::Relaxed).wrapping_add(messages), Ordering::Relaxed);
+        self.bytes.store(self.bytes.load(Ordering::Relaxed).wrapping_add(bytes), Ordering::Relaxed);
+    }
+
+    /// After the death of an owner, who may have committed and not counted. For the new owner.
+    fn recount(&self) {
+        self.messages.store(self.totals().0, Ordering::Relaxed);
     }
 
     /// Marks a tail as closed: the commits of a held producer fail from here on.
     pub(crate) fn close(&self) {
         self.cursor.fetch_or(CLOSED, Ordering::SeqCst);
+        loom_fence();
+    }
+
+    /// Clears the closed mark of a channel that is not closed: something outside this library wrote it.
+    pub(crate) fn reopen(&self) {
+        self.cursor.fetch_and(!CLOSED, Ordering::SeqCst);
+    }
+}
+
+/// Messages that have been written but do not exist yet, or been read but not been removed yet. Nothing of
+/// it is in the segment.
+#[must_use]
+#[derive(Clone, Copy)]
+pub(crate) struct Run {
+    first: Cursor,
+    next: Cursor,
+    bytes: usize,
+}
+
+impl Run {
+    fn at(cursor: Cursor) -> Self {
+        Self { first: cursor, next: cursor, bytes: 0 }
+    }
+
+    /// How many messages.
+    #[inline]
+    pub(crate) fn messages(&self) -> u32 {
+        self.next.number().wrapping_sub(self.first.number())
     }
 }
 
@@ -156,18 +226,15 @@ impl Shape {
         Ok(pending)
     }
 
-    /// Whether the longest message fits behind `tail`.
+    /// Whether the longest message fits behind `tail`. Not if the cursors make no sense together, as far as
+    /// that can be told in passing.
     #[inline]
-    fn has_room(&self, head: Cursor, tail: Cursor) -> Result<bool, Corrupt> {
-        let pending = self.pending(head, tail)?;
-        if pending == 0 {
-            return Ok(true);
-        }
-        if pending == self.capacity {
-            return Ok(false);
-        }
-        let (head, tail) = (head.offset(), tail.offset());
-        Ok(tail > head || head - tail >= slot_len(self.max_message))
+    fn has_room(&self, head: Cursor, tail: Cursor) -> bool {
+        let pending = tail.number().wrapping_sub(head.number());
+        // Where the tail is past the head the difference wraps, and is longer than any slot.
+        let gap = head.offset().wrapping_sub(tail.offset());
+        let fits = if pending == 0 { gap == 0 } else { gap >= slot_len(self.max_message) };
+        fits && pending < self.capacity && tail.offset() < self.ring_len
     }
 
     #[inline]
@@ -186,14 +253,15 @@ pub(crate) struct Ring<'a> {
     pub(crate) get: &'a Side,
 }
 
-/// A message in the ring, owned by whoever holds the get end's lock.
+/// A message in the ring, owned by whoever owns the get end's lock.
 #[derive(Clone, Copy)]
 pub(crate) struct Message<'a> {
     bytes: Region<'a>,
     offset: usize,
     len: usize,
-    next: Cursor,
-    /// How many messages there are at least, this one included.
+    /// From the head up to this message and with it.
+    run: Run,
+    /// How many messages there are from the head on, at least.
     pub(crate) pending: u32,
 }
 
@@ -201,6 +269,12 @@ impl Message<'_> {
     #[inline]
     pub(crate) fn len(&self) -> usize {
         self.len
+    }
+
+    /// The messages from the head up to this one and with it.
+    #[inline]
+    pub(crate) fn run(&self) -> Run {
+        self.run
     }
 
     /// The first `to.len()` bytes.
@@ -213,23 +287,46 @@ impl Message<'_> {
     pub(crate) fn append_to(&self, to: &mut Vec<u8>) -> Result<Result<(), TryReserveError>, Corrupt> {
         self.bytes.append_to(self.offset, self.len, to)
     }
+
+    /// Lends the bytes where they lie.
+    #[inline]
+    pub(crate) fn lend<R>(&self, read: impl FnOnce(&[u8]) -> R) -> Result<R, Corrupt> {
+        self.bytes.lend(self.offset, self.len, read)
+    }
 }
 
 impl<'a> Ring<'a> {
+    /// Nothing yet, behind the tail. For the owner of the put end.
+    #[inline]
+    pub(crate) fn tail(&self) -> Run {
+        Run::at(self.put.own())
+    }
+
+    /// Whether the longest message fits behind `run`, as far as the owner of the put end knows.
+    #[inline]
+    pub(crate) fn has_room_after(&self, run: &Run) -> bool {
+        let seen = Cursor(self.put.other_seen.load(Ordering::Relaxed));
+        self.shape.has_room(seen, run.next)
+    }
+
     /// Whether the longest message fits, as far as the owner of the put end knows. A hint to others.
     #[inline]
     pub(crate) fn room_is_known(&self) -> bool {
-        let seen = Cursor(self.put.other_seen.load(Ordering::Relaxed));
-        self.shape.has_room(seen, self.put.own()) == Ok(true)
+        self.has_room_after(&self.tail())
     }
 
-    /// Whether the longest message fits, by a look at the other side. For the owner of the put end.
+    /// Whether the longest message fits behind `run`, by a look at the other side. For the owner of the put end.
+    #[inline]
+    pub(crate) fn look_for_room_after(&self, run: &Run) -> Result<bool, Corrupt> {
+        let head = self.get.load();
+        self.shape.pending(head, run.next)?;
+        self.put.other_seen.store(head.0, Ordering::Relaxed);
+        Ok(self.shape.has_room(head, run.next))
+    }
+
     #[inline]
     pub(crate) fn look_for_room(&self) -> Result<bool, Corrupt> {
-        let head = self.get.load();
-        let room = self.shape.has_room(head, self.put.own())?;
-        self.put.other_seen.store(head.0, Ordering::Relaxed);
-        Ok(room)
+        self.look_for_room_after(&self.tail())
     }
 
     /// The number of the oldest message when the owner of the put end last looked.
@@ -237,20 +334,51 @@ impl<'a> Ring<'a> {
         Cursor(self.put.other_seen.load(Ordering::Relaxed)).number()
     }
 
-    /// Writes a message behind the tail, where there is room, without committing it.
+    /// Writes a message behind `run`, where there is room, without committing it; the run with it.
     #[inline]
-    pub(crate) fn write(&self, message: &[u8]) -> Result<Written, Corrupt> {
-        let tail = self.put.own();
-        let len = u32::try_from(message.len()).map_err(|_| Corrupt("a message longer than a slot"))?;
-        self.bytes.store(tail.offset(), len)?;
-        self.bytes.copy_in(tail.offset() + PREFIX, message)?;
-        Ok(Written { next: self.shape.after(tail, message.len()), len: message.len() })
+    pub(crate) fn write(&self, run: Run, message: &[u8]) -> Result<Run, Corrupt> {
+        let slot = self.prefix(&run, message.len())?;
+        self.bytes.copy_in(slot + PREFIX, message)?;
+        Ok(self.extend(run, message.len()))
     }
 
-    /// From here on the message exists, whoever dies.
+    /// The same for a message of `len` bytes that `fill` writes where it is to lie.
     #[inline]
-    pub(crate) fn commit_put(&self, written: Written) {
-        self.put.commit(written.next, written.len);
+    pub(crate) fn write_with(
+        &self,
+        run: Run,
+        len: usize,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> Result<Run, Corrupt> {
+        let slot = self.prefix(&run, len)?;
+        self.bytes.lend_mut(slot + PREFIX, len, fill)?;
+        Ok(self.extend(run, len))
+    }
+
+    /// Writes the prefix of a slot behind `run` and says where that is.
+    #[inline]
+    fn prefix(&self, run: &Run, len: usize) -> Result<usize, Corrupt> {
+        let slot = run.next.offset();
+        let prefix = u32::try_from(len).map_err(|_| Corrupt("a message longer than a slot"))?;
+        self.bytes.store(slot, prefix)?;
+        Ok(slot)
+    }
+
+    #[inline]
+    fn extend(&self, run: Run, len: usize) -> Run {
+        Run { next: self.shape.after(run.next, len), bytes: run.bytes + len, ..run }
+    }
+
+    /// From here on the messages exist, whoever dies.
+    #[inline]
+    pub(crate) fn commit_put(&self, run: Run) {
+        self.put.commit(run);
+    }
+
+    /// The same, by who holds the end. False, and nothing exists, if the channel is closed.
+    #[inline]
+    pub(crate) fn commit_held_put(&self, run: Run) -> bool {
+        self.put.commit_unless_closed(run)
     }
 
     /// Whether the owner of the get end knows of a message. A hint to others.
@@ -264,10 +392,12 @@ impl<'a> Ring<'a> {
     pub(crate) fn first_known(&self) -> Option<Message<'a>> {
         let head = self.get.own();
         let seen = Cursor(self.get.other_seen.load(Ordering::Relaxed));
-        match self.shape.pending(head, seen) {
-            Ok(pending) if pending > 0 => self.message(head, pending).ok(),
-            _ => None,
+        let pending = seen.number().wrapping_sub(head.number());
+        // Other words that make no sense together are found by the look at the other side.
+        if pending == 0 || pending > self.shape.capacity {
+            return None;
         }
+        self.message(Run::at(head), pending).ok()
     }
 
     /// The oldest message, by a look at the other side. For the owner of the get end.
@@ -277,33 +407,54 @@ impl<'a> Ring<'a> {
         let tail = self.put.load();
         let pending = self.shape.pending(head, tail)?;
         self.get.other_seen.store(tail.0, Ordering::Relaxed);
-        if pending == 0 { Ok(None) } else { self.message(head, pending).map(Some) }
+        if pending == 0 { Ok(None) } else { self.message(Run::at(head), pending).map(Some) }
     }
 
+    /// The message behind this one, if the owner of the get end knows of one.
     #[inline]
-    fn message(&self, head: Cursor, pending: u32) -> Result<Message<'a>, Corrupt> {
-        let len = self.bytes.load(head.offset())? as usize;
+    pub(crate) fn following(&self, message: &Message<'a>) -> Result<Option<Message<'a>>, Corrupt> {
+        if message.run.messages() >= message.pending {
+            return Ok(None);
+        }
+        self.message(message.run, message.pending).map(Some)
+    }
+
+    /// The message behind `run`.
+    #[inline]
+    fn message(&self, run: Run, pending: u32) -> Result<Message<'a>, Corrupt> {
+        let offset = run.next.offset();
+        if offset >= self.shape.ring_len {
+            return Err(Corrupt("a cursor lies outside the ring"));
+        }
+        let len = self.bytes.load(offset)? as usize;
         if len > self.shape.max_message {
             return Err(Corrupt("a message is longer than the longest"));
         }
-        let (next, offset) = (self.shape.after(head, len), head.offset() + PREFIX);
-        Ok(Message { bytes: self.bytes, offset, len, next, pending })
+        Ok(Message { bytes: self.bytes, offset: offset + PREFIX, len, run: self.extend(run, len), pending })
     }
 
-    /// From here on the message is gone, whoever dies.
+    /// From here on the messages are gone, whoever dies.
     #[inline]
-    pub(crate) fn commit_get(&self, message: &Message<'_>) {
-        self.get.commit(message.next, message.len);
+    pub(crate) fn commit_get(&self, run: Run) {
+        self.get.commit(run);
     }
 
-    /// Forgets what a dead owner of the put end had seen of the other side.
+    /// The same, by who holds the end.
+    #[inline]
+    pub(crate) fn commit_held_get(&self, run: Run) {
+        self.get.commit_held(run);
+    }
+
+    /// Forgets what a dead owner of the put end had seen of the other side, and counts what it had not.
     pub(crate) fn refresh_put(&self) {
         self.put.other_seen.store(self.get.load().0, Ordering::Relaxed);
+        self.put.recount();
     }
 
-    /// Forgets what a dead owner of the get end had seen of the other side.
+    /// Forgets what a dead owner of the get end had seen of the other side, and counts what it had not.
     pub(crate) fn refresh_get(&self) {
         self.get.other_seen.store(self.put.load().0, Ordering::Relaxed);
+        self.get.recount();
     }
 
     /// Whether there is nothing to get. Exact at the moment of the second load, for anybody: the head
@@ -321,7 +472,7 @@ impl<'a> Ring<'a> {
     pub(crate) fn looks_full(&self) -> bool {
         let tail = self.put.load();
         let head = self.get.load();
-        self.shape.has_room(head, tail) == Ok(false)
+        self.shape.pending(head, tail).is_ok() && !self.shape.has_room(head, tail)
     }
 
     /// How many messages there are. Exact at one moment, unless a thousand gets go by in vain.
@@ -338,14 +489,6 @@ impl<'a> Ring<'a> {
         }
         self.put.load().number().wrapping_sub(head.number()).min(self.shape.capacity) as usize
     }
-}
-
-/// A message that has been written but does not exist yet.
-#[must_use]
-#[derive(Clone, Copy)]
-pub(crate) struct Written {
-    next: Cursor,
-    len: usize,
 }
 
 #[cfg(all(test, not(loom)))]

@@ -13,7 +13,7 @@ fn plan() -> Plan {
         schema: String::new(),
         shape: Shape { capacity: 1, max_message: 8, ring_len: 16 },
     };
-    Plan { geometry, mode: 0o600, bury: |_, _| () }
+    Plan { geometry, mode: 0o600 }
 }
 
 fn refused() -> io::Result<Descriptor> {
@@ -33,7 +33,7 @@ fn where_nameless_files_are_refused_a_stopgap_name_is_used_and_then_gone() {
     let path = path(&name).expect("a path");
     let nameless = Nameless::try_make(&name, &plan(), refused()).expect("a segment");
     assert!(objects(&name)[0].starts_with(&format!("{name}+new-")));
-    assert!(matches!(open(&name, ANY, |_, _| ()), Err(OpenError::NotFound { .. })));
+    assert!(matches!(open(&name, ANY), Err(OpenError::NotFound { .. })));
     nameless.link(&path).expect("a free name");
     let created = nameless.named(path.clone(), &plan());
     assert_eq!(objects(&name), [name.as_str()]);
@@ -44,7 +44,7 @@ fn where_nameless_files_are_refused_a_stopgap_name_is_used_and_then_gone() {
     drop(second);
     assert_eq!(objects(&name), [name.as_str()], "the stopgap goes with whoever did not get the name");
 
-    drop(open(&name, ANY, |_, _| ()).expect("the segment"));
+    drop(open(&name, ANY).expect("the segment"));
     drop(created);
     assert!(objects(&name).is_empty());
 }

@@ -41,7 +41,7 @@ impl Memory {
         if !ring.room_is_known() && !ring.look_for_room()? {
             return Ok(false);
         }
-        let written = ring.write(message)?;
+        let written = ring.write(ring.tail(), message)?;
         ring.commit_put(written);
         Ok(true)
     }
@@ -54,7 +54,7 @@ impl Memory {
         };
         let mut bytes = Vec::new();
         message.append_to(&mut bytes)?.expect("memory");
-        ring.commit_get(&message);
+        ring.commit_get(message.run());
         Ok(Some(bytes))
     }
 
@@ -141,7 +141,7 @@ proptest! {
                     let before = memory.snapshot();
                     let ring = memory.ring();
                     if ring.look_for_room().expect("sound") {
-                        _ = ring.write(&message(number, len)).expect("sound");
+                        _ = ring.write(ring.tail(), &message(number, len)).expect("sound");
                     }
                     let touched = changed(&before, &memory.snapshot());
                     prop_assert!(touched.iter().all(|at| *at == PUT_SEEN || *at >= BYTES), "{:?}", touched);
@@ -183,7 +183,7 @@ proptest! {
             memory.put.messages.store(garbage, Relaxed);
             let ring = memory.ring();
             prop_assert_eq!(ring.len(), old.len());
-            let written = ring.write(&message(9, len)).expect("sound");
+            let written = ring.write(ring.tail(), &message(9, len)).expect("sound");
             let before = memory.snapshot();
             memory.ring().commit_put(written);
             let touched = changed(&before, &memory.snapshot());
@@ -205,12 +205,12 @@ proptest! {
             memory.put(&message(number, *len)).expect("sound");
         }
         let ring = memory.ring();
-        let next = ring.look_for_first().expect("sound").expect("a message").next;
+        let next = ring.look_for_first().expect("sound").expect("a message").run().next;
         prop_assert_eq!(ring.len(), lens.len());
         let before = memory.snapshot();
         let ring = memory.ring();
         let first = ring.look_for_first().expect("sound").expect("a message");
-        ring.commit_get(&first);
+        ring.commit_get(first.run());
         let touched = changed(&before, &memory.snapshot());
         prop_assert!(touched.contains(&GET_CURSOR));
         prop_assert!(touched.iter().all(|at| *at == GET_CURSOR || GET_TOTALS.contains(at)), "{:?}", touched);

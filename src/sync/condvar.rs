@@ -1,9 +1,13 @@
 //! A condition variable in one futex word.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::atomic::{AtomicU32, Ordering, loom_fence};
+use crate::deadline::Deadline;
 use crate::sys::futex;
+
+/// No sleep is longer: a wake-up that died with its sender costs at most this.
+pub(crate) const LONGEST_SLICE: Duration = Duration::from_millis(50);
 
 /// Somebody may be asleep, or on the way.
 const WAITING: u32 = 1;
@@ -82,6 +86,22 @@ impl Condvar {
         let word = self.word.fetch_or(WAITING, Ordering::SeqCst);
         loom_fence();
         word | WAITING
+    }
+
+    /// Sleeps until `look` finds something or the deadline passes: what it found, and whether it slept.
+    pub(crate) fn wait<T>(&self, deadline: Deadline, look: impl Fn() -> Option<T>) -> (Option<T>, bool) {
+        let mut slept = false;
+        while !deadline.has_passed() {
+            let prepared = self.prepare();
+            let found = look();
+            if found.is_some() {
+                return (found, slept);
+            }
+            slept = true;
+            self.sleep(prepared, deadline.within(LONGEST_SLICE));
+        }
+        // One last look: what came while the time ran out is not left lying.
+        (look(), slept)
     }
 
     /// Sleeps until somebody notifies who saw the sleeper prepare, or until `until`, or for no reason.

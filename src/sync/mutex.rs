@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::atomic::{AtomicU32, Ordering, loom_fence, pause};
 use crate::deadline::{Deadline, now};
+use crate::sync::holds::{self, Key};
 use crate::sys::futex;
 use crate::sys::lease::{Identity, Lease};
 use crate::sys::ofd::TOMB;
@@ -27,8 +28,6 @@ const FIRST_SLICE: Duration = Duration::from_micros(300);
 /// No sleep on a lock is longer. Two of them are within the 100 ms that a waiter behind a dead owner may take:
 /// the first question can meet somebody who is just taking over the other end from the same owner.
 const LONGEST_LOCK_SLICE: Duration = Duration::from_millis(20);
-/// No other sleep is longer: a wake-up that died with its sender costs at most this.
-pub(crate) const LONGEST_SLICE: Duration = Duration::from_millis(50);
 /// Who has waited this long is starved.
 const STARVING: Duration = Duration::from_millis(1);
 /// How long a newcomer lets a free word lie for the starved one.
@@ -67,6 +66,7 @@ const GRACE: Duration = Duration::from_millis(1);
 /// | ------------------------ | -------- | ------------------------------------------------------------ |
 /// | lock, take-over          | Acquire  | sees what the last owner wrote; of a dead one, through the kernel's release of its byte |
 /// | unlock                   | `SeqCst` | publishes; and it is U in the argument of `condvar`          |
+/// | hold                     | `SeqCst` | like close: whichever of the two is second sees the first    |
 /// | `look`                   | `SeqCst` | it is L in that argument                                     |
 /// | close                    | `SeqCst` | like an unlock: sleepers that prepared before are woken after |
 /// | everything else          | Relaxed  | only decides whether to try an exchange or to sleep          |
@@ -85,6 +85,8 @@ pub(crate) enum Refused {
     Closed,
     /// The process forked meanwhile, and this is the child: the identity is its parent's.
     Forked,
+    /// The calling thread keeps the lock itself.
+    Deadlock,
 }
 
 /// How the lock was taken.
@@ -108,10 +110,13 @@ impl Word {
         self.0 & HELD != 0
     }
 
+    fn owner(self) -> u32 {
+        self.0 & OWNER
+    }
+
     /// Who is in the middle of a call, if anybody; not who merely holds the end.
     pub(crate) fn caller_inside(self) -> Option<u32> {
-        let owner = self.0 & OWNER;
-        (owner != 0 && self.0 & HELD == 0).then_some(owner)
+        (self.owner() != 0 && !self.is_held()).then_some(self.owner())
     }
 }
 
@@ -131,11 +136,31 @@ impl Mutex {
     ///
     /// A deadline that passes while a live owner is in the middle of a call is stretched by up to
     /// 1 ms; not for one who holds the lock for long.
-    pub(crate) fn lock(&self, lease: &Lease, me: Identity, deadline: Deadline) -> Result<Taken, Refused> {
+    ///
+    /// `key` is what the lock is recorded under where user code runs while it is kept.
+    pub(crate) fn lock(
+        &self,
+        key: Key,
+        lease: &Lease,
+        me: Identity,
+        deadline: Deadline,
+    ) -> Result<Taken, Refused> {
         if self.try_lock(me) {
             return Ok(Taken::Free);
         }
+        if holds::is_own(key, self.look().owner()) {
+            return Err(Refused::Deadlock);
+        }
         Waiter::new(self, lease, me, deadline).lock()
+    }
+
+    /// Marks a lock that the caller owns as kept for longer than a call. True if the channel is closed.
+    ///
+    /// Killed before it: an ordinary owner died. After it: an owner that held the end.
+    pub(crate) fn hold(&self) -> bool {
+        let word = self.word.fetch_or(HELD, Ordering::SeqCst);
+        loom_fence();
+        word & CLOSED != 0
     }
 
     /// Frees the lock if nobody waits for it and nothing else has been marked.

@@ -34,3 +34,8 @@ pub(crate) fn check(returned: libc::c_int) -> io::Result<libc::c_int> {
 pub(crate) fn check_code(code: libc::c_int) -> io::Result<()> {
     if code == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(code)) }
 }
+
+/// The calling thread would wait for itself.
+pub(crate) fn deadlock() -> io::Error {
+    io::Error::from_raw_os_error(libc::EDEADLK)
+}

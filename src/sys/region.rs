@@ -7,8 +7,8 @@ use std::ptr::NonNull;
 use crate::atomic::Ordering;
 use crate::error::Corrupt;
 
-/// Bytes that other processes write too. Nothing here ever forms a reference to them: they are
-/// copied with raw pointers, and lengths are read by one atomic load.
+/// Bytes that other processes write too. They are copied with raw pointers, and lengths are read by one
+/// atomic load; a reference to them is formed only to be lent to a closure of the user's.
 #[derive(Clone, Copy)]
 pub(crate) struct Region<'a> {
     base: NonNull<u8>,
@@ -73,6 +73,38 @@ impl Region<'_> {
         // SAFETY: as in `copy_in`. The lock of this end keeps honest peers from writing meanwhile;
         // a hostile one can make the copied bytes arbitrary, which any bytes may be.
         unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to.as_mut_ptr(), to.len()) };
+        Ok(())
+    }
+
+    /// Lends `len` bytes at `offset` to `read`.
+    ///
+    /// The lock of this end keeps honest peers from changing them meanwhile. A hostile one can: `read` may
+    /// then see any bytes, changing ones too, as the documentation of `get_with` says.
+    #[inline]
+    pub(crate) fn lend<R>(
+        &self,
+        offset: usize,
+        len: usize,
+        read: impl FnOnce(&[u8]) -> R,
+    ) -> Result<R, Corrupt> {
+        let from = self.range(offset, len)?;
+        // SAFETY: in range and mapped (just checked) until `read` has returned; nobody of ours writes there
+        // before this end's lock is unlocked or the message removed, which the caller does afterwards.
+        Ok(read(unsafe { std::slice::from_raw_parts(from.as_ptr(), len) }))
+    }
+
+    /// Lends `len` bytes at `offset` to `fill`, to be written.
+    #[inline]
+    pub(crate) fn lend_mut(
+        &self,
+        offset: usize,
+        len: usize,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> Result<(), Corrupt> {
+        let to = self.range(offset, len)?;
+        // SAFETY: in range and mapped (just checked) until `fill` has returned; the bytes lie behind the
+        // tail, where only the owner of the put end, the caller, reads or writes.
+        fill(unsafe { std::slice::from_raw_parts_mut(to.as_ptr(), len) });
         Ok(())
     }
 

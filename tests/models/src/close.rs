@@ -3,7 +3,6 @@
 use loom::sync::Arc;
 use loom::thread;
 
-use crate::deadline::Deadline;
 use crate::error::{GetError, PutError};
 use crate::harness::{Process, Segment, explore, explore_with_deaths};
 
@@ -76,11 +75,10 @@ fn a_put_dies_inside(commits: bool, preemptions: usize) {
         let segment = Segment::new(1);
         let [dying, getting, closing] = [1, 2, 3].map(|id| Process::attach(&segment, id));
         let died = thread::spawn(move || {
-            let me = dying.lease.identity().unwrap();
-            let inside = dying.segment.ends.put.mutex.lock(&dying.lease, me, Deadline::Never).is_ok();
+            let inside = dying.lock(&dying.segment.ends.put.mutex).is_ok();
             if inside && commits {
-                let ring = dying.channel().ring;
-                ring.commit_put(ring.write(&[7]).unwrap());
+                let ring = dying.channel().ring();
+                ring.commit_put(ring.write(ring.tail(), &[7]).unwrap());
             }
             dying.lease.die();
             inside && commits

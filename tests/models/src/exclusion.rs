@@ -4,7 +4,6 @@ use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
 
-use crate::deadline::Deadline;
 use crate::harness::{Process, Segment, explore};
 
 struct Counter(UnsafeCell<u32>);
@@ -12,12 +11,10 @@ unsafe impl Sync for Counter {}
 unsafe impl Send for Counter {}
 
 fn increment(process: &Process, counter: &Counter) {
-    let me = process.lease.identity().unwrap();
-    let mutex = &process.segment.ends.get.mutex;
-    mutex.lock(&process.lease, me, Deadline::Never).unwrap();
+    process.lock_get();
     // SAFETY: guarded by the mutex; loom checks just that.
     counter.0.with_mut(|counter| unsafe { *counter += 1 });
-    mutex.unlock(me);
+    process.segment.ends.get.mutex.unlock(process.me());
 }
 
 fn exclusion(ids: &'static [u32], rounds: u32, preemptions: usize) {

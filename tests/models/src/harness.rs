@@ -1,19 +1,20 @@
 //! A channel in ordinary memory, and processes that are threads of the model.
 
-use std::ptr::NonNull;
+use std::ops::Deref;
 
 use loom::model::Builder;
-use loom::sync::{Arc, Mutex};
+use loom::sync::Arc;
 
-use crate::atomic::AtomicU64;
-use crate::channel::{Channel, Paces};
+use crate::attachment::Attachment;
+pub(crate) use crate::attachment::Segment;
+use crate::channel::{Channel, Port, Turn};
 use crate::deadline::Deadline;
 use crate::error::{GetError, PutError};
-use crate::layout::Ends;
-use crate::ring::{Ring, Shape};
+use crate::ring::Message;
+use crate::sync::holds::Key;
+use crate::sync::mutex::{Mutex, Refused, Taken};
 use crate::sys::futex::let_time_pass;
-use crate::sys::lease::{Lease, Locks};
-use crate::sys::region::Region;
+use crate::sys::lease::{Identity, Lease};
 
 /// Explores `model` with at most this many preemptions in one execution: the bugs of this kind that
 /// are known need two.
@@ -36,46 +37,18 @@ fn explore_in_time(preemptions: usize, time_passes: bool, model: impl Fn() + Syn
     });
 }
 
-/// The shared memory and the kernel.
-pub(crate) struct Segment {
-    pub(crate) ends: Ends,
-    recoveries: AtomicU64,
-    ring: NonNull<u8>,
-    shape: Shape,
-    pub(crate) locks: Locks,
-}
-
-// The ring is raw memory that the channel's own locks guard.
-unsafe impl Send for Segment {}
-unsafe impl Sync for Segment {}
-
-impl Segment {
-    pub(crate) fn new(capacity: u32) -> Arc<Self> {
-        let shape = Shape { capacity, max_message: 8, ring_len: 16 * capacity as usize };
-        let ring = Box::leak(vec![0_u64; shape.room() / 8].into_boxed_slice());
-        Arc::new(Self {
-            ends: Ends::new(),
-            recoveries: AtomicU64::new(0),
-            ring: NonNull::from(ring).cast(),
-            shape,
-            locks: Arc::new(Mutex::default()),
-        })
-    }
-}
-
-impl Drop for Segment {
-    fn drop(&mut self) {
-        let words = NonNull::slice_from_raw_parts(self.ring.cast::<u64>(), self.shape.room() / 8);
-        // SAFETY: leaked by `new` with this length; the last user is gone.
-        drop(unsafe { Box::from_raw(words.as_ptr()) });
-    }
-}
-
 /// An attached process. Its threads share it.
 pub(crate) struct Process {
-    pub(crate) segment: Arc<Segment>,
-    pub(crate) lease: Lease,
-    paces: Paces,
+    attachment: Attachment,
+    port: Port,
+}
+
+impl Deref for Process {
+    type Target = Attachment;
+
+    fn deref(&self) -> &Attachment {
+        &self.attachment
+    }
 }
 
 impl Process {
@@ -85,27 +58,40 @@ impl Process {
     }
 
     pub(crate) fn try_attach(segment: &Arc<Segment>, description: u32, id: u32) -> Option<Arc<Self>> {
-        let lease = Lease::join(&segment.locks, description, id, |id| Channel::bury(&segment.ends, id))?;
-        Some(Arc::new(Self { segment: segment.clone(), lease, paces: Paces::new() }))
+        let lease = Lease::join(&segment.locks, description, id, |id| segment.ends.bury(id))?;
+        let attachment = Attachment { segment: segment.clone(), lease };
+        Some(Arc::new(Self { attachment, port: Port::new(segment.shape) }))
     }
 
     pub(crate) fn channel(&self) -> Channel<'_> {
-        let Segment { ends, recoveries, ring, shape, .. } = &*self.segment;
-        // SAFETY: allocated with `room` bytes, aligned to 8, freed after the last process is gone.
-        let bytes = unsafe { Region::new(*ring, shape.room()) };
-        let ring = Ring { shape: *shape, bytes, put: &ends.put.side, get: &ends.get.side };
-        Channel { lease: &self.lease, ends, recoveries, ring, paces: &self.paces }
+        Channel::new(&self.attachment, &self.port)
+    }
+
+    pub(crate) fn me(&self) -> Identity {
+        self.lease.identity().unwrap()
+    }
+
+    /// Locks the get end as a get does. How it got the lock.
+    pub(crate) fn lock_get(&self) -> Taken {
+        self.lock(&self.segment.ends.get.mutex).unwrap()
+    }
+
+    /// Locks one of the segment's locks.
+    pub(crate) fn lock(&self, mutex: &Mutex) -> Result<Taken, Refused> {
+        mutex.lock(Key { nonce: 0, lock: 0 }, &self.lease, self.me(), Deadline::Never)
     }
 
     pub(crate) fn put(&self, message: u8) -> Result<(), PutError> {
-        self.channel().put(self.lease.identity().unwrap(), &[message], Deadline::Never)
+        self.channel().put(Turn::Once, &[message], Deadline::Never)
     }
 
     pub(crate) fn get(&self) -> Result<u8, GetError> {
-        self.channel().get(self.lease.identity().unwrap(), Deadline::Never, |message| {
-            let mut byte = [0];
-            message.copy_to(&mut byte)?;
-            Ok(byte[0])
-        })
+        self.channel().get(Turn::Once, Deadline::Never, byte)
     }
+}
+
+fn byte(message: &Message<'_>) -> Result<u8, GetError> {
+    let mut byte = [0];
+    message.copy_to(&mut byte)?;
+    Ok(byte[0])
 }

@@ -4,7 +4,6 @@ use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
 
-use crate::deadline::Deadline;
 use crate::harness::{Process, Segment, explore_with_deaths};
 use crate::sync::mutex::Taken;
 
@@ -13,8 +12,7 @@ unsafe impl Sync for Counter {}
 unsafe impl Send for Counter {}
 
 fn lock(process: &Process) -> Taken {
-    let me = process.lease.identity().unwrap();
-    process.segment.ends.get.mutex.lock(&process.lease, me, Deadline::Never).unwrap()
+    process.lock_get()
 }
 
 fn unlock(process: &Process) {

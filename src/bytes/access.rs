@@ -1,0 +1,136 @@
+//! The calls on a queue of bytes, for who locks an end for one call and for who holds it.
+
+use std::io;
+
+use crate::channel::{Channel, Turn};
+use crate::deadline::Deadline;
+use crate::error::{GetError, PutError, PutManyError};
+use crate::ring::Message;
+
+/// A channel, and whether the end in question is held already.
+#[derive(Clone, Copy)]
+pub(crate) struct Access<'a> {
+    pub(super) channel: Channel<'a>,
+    pub(super) turn: Turn,
+}
+
+/// Messages one behind the other in one buffer.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Batch {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Batch {
+    /// Appends a message that `write` writes behind what is there, or nothing if it fails.
+    pub(crate) fn push<E>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Result<(), E> {
+        let before = self.bytes.len();
+        let written = write(&mut self.bytes);
+        if written.is_ok() {
+            self.ends.push(self.bytes.len());
+        } else {
+            self.bytes.truncate(before);
+        }
+        written
+    }
+
+    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = &[u8]> + Clone {
+        (0..self.ends.len()).map(|at| {
+            let start = if at == 0 { 0 } else { self.ends[at - 1] };
+            &self.bytes[start..self.ends[at]]
+        })
+    }
+}
+
+impl Access<'_> {
+    #[inline]
+    pub(crate) fn put(self, message: &[u8], deadline: Deadline) -> Result<(), PutError> {
+        self.channel.put(self.turn, message, deadline)
+    }
+
+    #[inline]
+    pub(crate) fn put_with(
+        self,
+        len: usize,
+        deadline: Deadline,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> Result<(), PutError> {
+        self.channel.put_with(self.turn, len, deadline, fill)
+    }
+
+    pub(crate) fn put_many<'m>(
+        self,
+        messages: impl ExactSizeIterator<Item = &'m [u8]> + Clone,
+        deadline: Deadline,
+    ) -> Result<(), PutManyError> {
+        let put = self.channel.put_many(self.turn, messages, deadline);
+        put.map_err(|(put, error)| PutManyError { put, error })
+    }
+
+    #[inline]
+    pub(crate) fn get(self, deadline: Deadline) -> Result<Vec<u8>, GetError> {
+        let mut message = Vec::new();
+        self.append(&mut message, deadline)?;
+        Ok(message)
+    }
+
+    /// Gets the oldest message behind what is in `buffer`.
+    #[inline]
+    pub(crate) fn append(self, buffer: &mut Vec<u8>, deadline: Deadline) -> Result<(), GetError> {
+        self.channel.get(self.turn, deadline, |message| append(message, buffer))
+    }
+
+    #[inline]
+    pub(crate) fn get_into(self, buffer: &mut [u8], deadline: Deadline) -> Result<usize, GetError> {
+        let taken = self.channel.get(self.turn, deadline, |message| {
+            if let Some(buffer) = buffer.get_mut(..message.len()) {
+                message.copy_to(buffer)?;
+                return Ok(Ok(buffer.len()));
+            }
+            let mut whole = Vec::new();
+            append(message, &mut whole)?;
+            Ok(Err(whole))
+        })?;
+        taken.map_err(|message| GetError::BufferTooShort { message })
+    }
+
+    #[inline]
+    pub(crate) fn get_with<R>(
+        self,
+        deadline: Deadline,
+        read: impl FnOnce(&[u8]) -> R,
+    ) -> Result<R, GetError> {
+        self.channel.get_with(self.turn, deadline, read)
+    }
+
+    pub(crate) fn get_many(self, max: usize, deadline: Deadline) -> Result<Vec<Vec<u8>>, GetError> {
+        let mut messages = Vec::new();
+        self.channel.get_many(self.turn, max, deadline, |message| {
+            let mut bytes = Vec::new();
+            messages.try_reserve(1).map_err(no_memory)?;
+            append(message, &mut bytes)?;
+            messages.push(bytes);
+            Ok(())
+        })?;
+        Ok(messages)
+    }
+
+    /// The same into one buffer.
+    pub(crate) fn get_batch(self, max: usize, deadline: Deadline) -> Result<Batch, GetError> {
+        let mut batch = Batch::default();
+        self.channel.get_many(self.turn, max, deadline, |message| {
+            batch.ends.try_reserve(1).map_err(no_memory)?;
+            batch.push(|buffer| append(message, buffer))
+        })?;
+        Ok(batch)
+    }
+}
+
+#[inline]
+fn append(message: &Message<'_>, buffer: &mut Vec<u8>) -> Result<(), GetError> {
+    message.append_to(buffer)?.map_err(no_memory)
+}
+
+fn no_memory(error: std::collections::TryReserveError) -> GetError {
+    GetError::Io(io::Error::new(io::ErrorKind::OutOfMemory, error))
+}

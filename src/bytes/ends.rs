@@ -1,0 +1,292 @@
+//! An end of a queue of bytes, held for longer than a call.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use super::{Access, ByteQueue};
+use crate::channel::Turn;
+use crate::deadline::Deadline;
+use crate::error::{GetError, PutError, PutManyError};
+use crate::sync::holds::Hold;
+use crate::sys::lease::Identity;
+
+/// The put end of a queue, held by this thread alone: each put is that of a lock-free ring with one producer.
+///
+/// Made by [`ByteQueue::producer`]; [`Producer`](crate::Producer) is the same for items. Other producers, in
+/// this process and others, wait within their own timeouts until it is dropped; if this process dies, the end
+/// is free again. [`close`](ByteQueue::close) ends it like any other. A put of the queue's own on this thread
+/// is an error meanwhile (`Io`, `EDEADLK`). In a forked child it is void: its calls fail, and its drop does
+/// nothing. If it is leaked, the end stays held until this process's handle goes.
+///
+/// ```
+/// let queue = shmq::ByteQueue::new(100)?;
+/// let producer = queue.producer()?;
+/// for number in 0..10_u8 {
+///     producer.put(&[number])?;
+/// }
+/// drop(producer);
+/// assert_eq!(queue.qsize(), 10);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use = "the end is held only as long as this lives"]
+pub struct ByteProducer<'a> {
+    access: Access<'a>,
+    me: Identity,
+    hold: Option<Hold>,
+    queue: &'a ByteQueue,
+    /// Bound to the thread that holds the end.
+    thread: PhantomData<*const ()>,
+}
+
+/// The get end of a queue, held by this thread alone: each get is that of a lock-free ring with one consumer.
+///
+/// Made by [`ByteQueue::consumer`]; [`Consumer`](crate::Consumer) is the same for items. What is said of
+/// [`ByteProducer`] holds here for consumers.
+///
+/// ```
+/// let queue = shmq::ByteQueue::new(100)?;
+/// queue.put(b"one")?;
+/// queue.put(b"two")?;
+/// let consumer = queue.consumer()?;
+/// assert_eq!(consumer.get()?, b"one");
+/// assert_eq!(consumer.get_with(|bytes| bytes.len())?, 3);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use = "the end is held only as long as this lives"]
+pub struct ByteConsumer<'a> {
+    access: Access<'a>,
+    me: Identity,
+    hold: Option<Hold>,
+    queue: &'a ByteQueue,
+    /// Bound to the thread that holds the end.
+    thread: PhantomData<*const ()>,
+}
+
+impl ByteQueue {
+    /// Holds the put end until the returned guard is dropped. Blocks while somebody else has it.
+    ///
+    /// # Errors
+    /// `Closed`, or `Io`.
+    pub fn producer(&self) -> Result<ByteProducer<'_>, PutError> {
+        ByteProducer::hold(self, Deadline::Never)
+    }
+
+    /// Like [`producer`](Self::producer), but blocks for at most `timeout`.
+    ///
+    /// # Errors
+    /// `Full` if somebody else still has the end at the deadline, and those of [`producer`](Self::producer).
+    pub fn producer_timeout(&self, timeout: Duration) -> Result<ByteProducer<'_>, PutError> {
+        ByteProducer::hold(self, Deadline::after(timeout))
+    }
+
+    /// Holds the get end until the returned guard is dropped. Blocks while somebody else has it.
+    ///
+    /// # Errors
+    /// `Io`. A queue that is closed and empty has a consumer too, whose calls say `Closed`.
+    pub fn consumer(&self) -> Result<ByteConsumer<'_>, GetError> {
+        ByteConsumer::hold(self, Deadline::Never)
+    }
+
+    /// Like [`consumer`](Self::consumer), but blocks for at most `timeout`.
+    ///
+    /// # Errors
+    /// `Empty` if somebody else still has the end at the deadline, and those of [`consumer`](Self::consumer).
+    pub fn consumer_timeout(&self, timeout: Duration) -> Result<ByteConsumer<'_>, GetError> {
+        ByteConsumer::hold(self, Deadline::after(timeout))
+    }
+}
+
+impl<'a> ByteProducer<'a> {
+    fn hold(queue: &'a ByteQueue, deadline: Deadline) -> Result<Self, PutError> {
+        let access = queue.access();
+        let (me, hold) = access.channel.hold_put(deadline)?;
+        let access = Access { turn: Turn::Held(me), ..access };
+        Ok(Self { access, me, hold: Some(hold), queue, thread: PhantomData })
+    }
+
+    #[inline]
+    pub(crate) fn access(&self) -> Access<'a> {
+        self.access
+    }
+
+    /// Puts a message. Blocks while the queue is full.
+    ///
+    /// # Errors
+    /// As [`ByteQueue::put`].
+    pub fn put(&self, message: &[u8]) -> Result<(), PutError> {
+        self.access.put(message, Deadline::Never)
+    }
+
+    /// Like [`put`](Self::put), but blocks for at most `timeout`.
+    ///
+    /// # Errors
+    /// As [`ByteQueue::put_timeout`].
+    pub fn put_timeout(&self, message: &[u8], timeout: Duration) -> Result<(), PutError> {
+        self.access.put(message, Deadline::after(timeout))
+    }
+
+    /// Like [`put`](Self::put), but never blocks.
+    ///
+    /// # Errors
+    /// As [`ByteQueue::put_nowait`].
+    #[doc(alias = "try_send")]
+    pub fn put_nowait(&self, message: &[u8]) -> Result<(), PutError> {
+        self.access.put(message, Deadline::Now)
+    }
+
+    /// Puts messages with one commit for each run that there is room for.
+    ///
+    /// # Errors
+    /// As [`ByteQueue::put_many`].
+    pub fn put_many(&self, messages: &[&[u8]]) -> Result<(), PutManyError> {
+        self.access.put_many(messages.iter().copied(), Deadline::Never)
+    }
+
+    /// Like [`put_many`](Self::put_many), but blocks for at most `timeout` in all.
+    ///
+    /// # Errors
+    /// As [`ByteQueue::put_many_timeout`].
+    pub fn put_many_timeout(&self, messages: &[&[u8]], timeout: Duration) -> Result<(), PutManyError> {
+        self.access.put_many(messages.iter().copied(), Deadline::after(timeout))
+    }
+
+    /// Puts a message of `len` bytes that `fill` writes in place.
+    ///
+    /// # Errors
+    /// As [`ByteQueue::put_with`].
+    pub fn put_with(&self, len: usize, fill: impl FnOnce(&mut [u8])) -> Result<(), PutError> {
+        self.access.put_with(len, Deadline::Never, fill)
+    }
+
+    /// Like [`put_with`](Self::put_with), but blocks for at most `timeout`.
+    ///
+    /// # Errors
+    /// As [`ByteQueue::put_with_timeout`].
+    pub fn put_with_timeout(
+        &self,
+        len: usize,
+        timeout: Duration,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> Result<(), PutError> {
+        self.access.put_with(len, Deadline::after(timeout), fill)
+    }
+}
+
+impl Drop for ByteProducer<'_> {
+    fn drop(&mut self) {
+        // The thread's own record goes first: it must not outlive the lock.
+        self.hold = None;
+        self.access.channel.release_put(self.me);
+    }
+}
+
+impl<'a> ByteConsumer<'a> {
+    fn hold(queue: &'a ByteQueue, deadline: Deadline) -> Result<Self, GetError> {
+        let access = queue.access();
+        let (me, hold) = access.channel.hold_get(deadline)?;
+        let access = Access { turn: Turn::Held(me), ..access };
+        Ok(Self { access, me, hold: Some(hold), queue, thread: PhantomData })
+    }
+
+    #[inline]
+    pub(crate) fn access(&self) -> Access<'a> {
+        self.access
+    }
+
+    /// Gets the oldest message. Blocks while the queue is empty.
+    ///
+    /// # Errors
+    /// As [`ByteQueue::get`].
+    pub fn get(&self) -> Result<Vec<u8>, GetError> {
+        self.access.get(Deadline::Never)
+    }
+
+    /// Like [`get`](Self::get), but blocks for at most `timeout`.
+    ///
+    /// # Errors
+    /// As [`ByteQueue::get_timeout`].
+    pub fn get_timeout(&self, timeout: Duration) -> Result<Vec<u8>, GetError> {
+        self.access.get(Deadline::after(timeout))
+    }
+
+    /// Like [`get`](Self::get), but never blocks.
+    ///
+    /// # Errors
+    /// As [`ByteQueue::get_nowait`].
+    #[doc(alias = "try_recv")]
+    pub fn get_nowait(&self) -> Result<Vec<u8>, GetError> {
+        self.access.get(Deadline::Now)
+    }
+
+    /// Gets the oldest message into `buffer` and returns its length. Blocks while the queue is empty.
+    ///
+    /// # Errors
+    /// As [`ByteQueue::get_into`].
+    pub fn get_into(&self, buffer: &mut [u8]) -> Result<usize, GetError> {
+        self.access.get_into(buffer, Deadline::Never)
+    }
+
+    /// Like [`get_into`](Self::get_into), but blocks for at most `timeout`.
+    ///
+    /// # Errors
+    /// As [`ByteQueue::get_into_timeout`].
+    pub fn get_into_timeout(&self, buffer: &mut [u8], timeout: Duration) -> Result<usize, GetError> {
+        self.access.get_into(buffer, Deadline::after(timeout))
+    }
+
+    /// Gets up to `max` messages with one commit. Blocks while the queue is empty.
+    ///
+    /// # Errors
+    /// As [`ByteQueue::get_many`].
+    pub fn get_many(&self, max: usize) -> Result<Vec<Vec<u8>>, GetError> {
+        self.access.get_many(max, Deadline::Never)
+    }
+
+    /// Like [`get_many`](Self::get_many), but blocks for at most `timeout`.
+    ///
+    /// # Errors
+    /// As [`ByteQueue::get_many_timeout`].
+    pub fn get_many_timeout(&self, max: usize, timeout: Duration) -> Result<Vec<Vec<u8>>, GetError> {
+        self.access.get_many(max, Deadline::after(timeout))
+    }
+
+    /// Reads the oldest message in place and removes it after `read` has returned.
+    ///
+    /// # Errors
+    /// As [`ByteQueue::get_with`].
+    pub fn get_with<R>(&self, read: impl FnOnce(&[u8]) -> R) -> Result<R, GetError> {
+        self.access.get_with(Deadline::Never, read)
+    }
+
+    /// Like [`get_with`](Self::get_with), but blocks for at most `timeout`.
+    ///
+    /// # Errors
+    /// As [`ByteQueue::get_with_timeout`].
+    pub fn get_with_timeout<R>(
+        &self,
+        timeout: Duration,
+        read: impl FnOnce(&[u8]) -> R,
+    ) -> Result<R, GetError> {
+        self.access.get_with(Deadline::after(timeout), read)
+    }
+}
+
+impl Drop for ByteConsumer<'_> {
+    fn drop(&mut self) {
+        self.hold = None;
+        self.access.channel.release_get(self.me);
+    }
+}
+
+impl fmt::Debug for ByteProducer<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ByteProducer").field("queue", self.queue).finish()
+    }
+}
+
+impl fmt::Debug for ByteConsumer<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ByteConsumer").field("queue", self.queue).finish()
+    }
+}

@@ -1,0 +1,236 @@
+//! Getting: one message, one read in place, or many.
+
+use super::{Channel, Look, Patience, Turn, forked};
+use crate::deadline::Deadline;
+use crate::error::{Corrupt, GetError};
+use crate::ring::{Message, Run};
+use crate::sync::holds::Hold;
+use crate::sync::mutex::Refused;
+use crate::sys::deadlock;
+use crate::sys::lease::Identity;
+
+impl<'a> Channel<'a> {
+    /// Gets one message: `take` copies it out. Blocks while there is none, until the deadline.
+    ///
+    /// `take` runs while the end is locked. The message is removed after it has returned `Ok`.
+    #[inline]
+    pub(crate) fn get<R>(
+        self,
+        turn: Turn,
+        deadline: Deadline,
+        take: impl FnOnce(&Message<'_>) -> Result<R, GetError>,
+    ) -> Result<R, GetError> {
+        let me = self.identity(turn).map_err(GetError::Io)?;
+        let (message, slept) = self.turn_to_get(me, turn, deadline)?;
+        let taken = take(&message);
+        self.finish_get(me, turn, message.run(), taken, slept)
+    }
+
+    /// Gets one message where it lies: `read` sees it while the end is locked.
+    ///
+    /// Killed in `read`, or if it panics: the message is still there. Killed after `read` has returned and
+    /// before the commit: likewise, and the next one sees it again.
+    #[inline]
+    pub(crate) fn get_with<R>(
+        self,
+        turn: Turn,
+        deadline: Deadline,
+        read: impl FnOnce(&[u8]) -> R,
+    ) -> Result<R, GetError> {
+        let me = self.identity(turn).map_err(GetError::Io)?;
+        let (message, slept) = self.turn_to_get(me, turn, deadline)?;
+        let unlock = UnlockGet { channel: self, me, turn };
+        let hold = (!turn.is_held()).then(|| Hold::new(self.get_key(), me));
+        let taken = message.lend(read);
+        drop(hold);
+        std::mem::forget(unlock);
+        self.finish_get(me, turn, message.run(), taken.map_err(GetError::from), slept)
+    }
+
+    /// Gets up to `max` messages, of which `take` copies each one out. Blocks while there is none, until the
+    /// deadline, and then takes what is there. How many.
+    ///
+    /// Killed in the middle: all of them are gone with this process or none is.
+    pub(crate) fn get_many(
+        self,
+        turn: Turn,
+        max: usize,
+        deadline: Deadline,
+        mut take: impl FnMut(&Message<'_>) -> Result<(), GetError>,
+    ) -> Result<usize, GetError> {
+        if max == 0 {
+            return Ok(0);
+        }
+        let me = self.identity(turn).map_err(GetError::Io)?;
+        let (mut message, slept) = self.turn_to_get(me, turn, deadline)?;
+        let ring = self.ring();
+        let mut taken = take(&message).map(|()| 1);
+        while let Ok(count) = taken
+            && count < max
+            && let Ok(Some(next)) = ring.following(&message)
+            // What cannot be taken now is there for the next call, which says why.
+            && take(&next).is_ok()
+        {
+            message = next;
+            taken = Ok(count + 1);
+        }
+        self.finish_get(me, turn, message.run(), taken, slept)
+    }
+
+    /// Locks the get end and marks it as held. It blocks while somebody else has it, until the deadline.
+    pub(crate) fn hold_get(self, deadline: Deadline) -> Result<(Identity, Hold), GetError> {
+        let me = self.identity(Turn::Once).map_err(GetError::Io)?;
+        let patience = Patience::default();
+        self.lock_get_open(me, deadline, &patience)?;
+        self.ends().get.mutex.hold();
+        Ok((me, Hold::new(self.get_key(), me)))
+    }
+
+    /// Gives the get end back. In a forked child it does nothing.
+    pub(crate) fn release_get(self, me: Identity) {
+        if me.is_current() {
+            self.unlock_get_slowly(me);
+        }
+    }
+
+    /// The get end, locked, and the first message. Whether it slept for that.
+    #[inline(always)]
+    fn turn_to_get(
+        self,
+        me: Identity,
+        turn: Turn,
+        deadline: Deadline,
+    ) -> Result<(Message<'a>, bool), GetError> {
+        if turn.is_held() || self.ends().get.mutex.try_lock(me) {
+            let ring = self.ring();
+            let mut first = ring.first_known();
+            if first.is_none() && !self.port.get_pace.lags() {
+                first = ring.look_for_first().ok().flatten();
+            }
+            if let Some(message) = first {
+                return Ok((message, false));
+            }
+            if !turn.is_held() {
+                self.unlock_get(me);
+            }
+        }
+        self.wait_to_get(me, turn, deadline)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wait_to_get(
+        self,
+        me: Identity,
+        turn: Turn,
+        deadline: Deadline,
+    ) -> Result<(Message<'a>, bool), GetError> {
+        let mut patience = Patience::default();
+        loop {
+            // A signal handler may have forked while we slept.
+            if !me.is_current() {
+                return Err(GetError::Io(forked()));
+            }
+            if !self.ring().first_is_known() {
+                self.port.get_pace.lag();
+            }
+            if !turn.is_held() {
+                self.lock_get_open(me, deadline, &patience)?;
+            }
+            let first = self.first();
+            if let Ok(Some(message)) = first {
+                return Ok((message, patience.slept));
+            }
+            if !turn.is_held() {
+                self.unlock_get(me);
+            }
+            if let Err(error) = first {
+                return Err(self.give_up_get(&patience, error.into()));
+            }
+            match self.wait_for_message(deadline, &mut patience) {
+                Look::Ready => {}
+                Look::Closed => return Err(GetError::Closed),
+                Look::Nothing => return Err(self.give_up_get(&patience, GetError::Empty)),
+            }
+        }
+    }
+
+    /// Locks the get end, which nobody ever closes: where it says so, something else wrote there.
+    fn lock_get_open(self, me: Identity, deadline: Deadline, patience: &Patience) -> Result<(), GetError> {
+        loop {
+            match self.lock_get(me, deadline) {
+                Ok(()) => return Ok(()),
+                Err(Refused::Closed) => self.ends().get.mutex.reopen(),
+                Err(Refused::Forked) => return Err(GetError::Io(forked())),
+                Err(Refused::Deadlock) => return Err(GetError::Io(deadlock())),
+                Err(Refused::TimedOut) => return Err(self.give_up_get(patience, GetError::Empty)),
+            }
+            if deadline.has_passed() {
+                return Err(self.give_up_get(patience, GetError::Empty));
+            }
+        }
+    }
+
+    /// The first message, by a look at the other side if need be. For the owner of the get end.
+    fn first(self) -> Result<Option<Message<'a>>, Corrupt> {
+        let ring = self.ring();
+        if let Some(message) = ring.first_known() {
+            return Ok(Some(message));
+        }
+        let first = ring.look_for_first()?;
+        self.port.get_pace.found(first.map_or(0, |message| message.pending));
+        Ok(first)
+    }
+
+    /// Commits what was taken, unlocks and wakes. In a forked child it does none of that.
+    #[inline(always)]
+    fn finish_get<R>(
+        self,
+        me: Identity,
+        turn: Turn,
+        run: Run,
+        taken: Result<R, GetError>,
+        slept: bool,
+    ) -> Result<R, GetError> {
+        if !me.is_current() {
+            return Err(GetError::Io(forked()));
+        }
+        if taken.is_err() {
+            self.abandon_get(me, turn);
+            return taken;
+        }
+        match turn {
+            Turn::Once => {
+                self.ring().commit_get(run);
+                self.unlock_get(me);
+            }
+            Turn::Held(_) => self.ring().commit_held_get(run),
+        }
+        self.ends().not_full.0.notify(run.messages());
+        if slept {
+            self.pass_on_message();
+        }
+        taken
+    }
+
+    #[cold]
+    fn abandon_get(self, me: Identity, turn: Turn) {
+        if !turn.is_held() {
+            self.unlock_get(me);
+        }
+        self.pass_on_message();
+    }
+}
+
+/// Unlocks the get end if the user's code panics.
+struct UnlockGet<'a> {
+    channel: Channel<'a>,
+    me: Identity,
+    turn: Turn,
+}
+
+impl Drop for UnlockGet<'_> {
+    fn drop(&mut self) {
+        self.channel.abandon_get(self.me, self.turn);
+    }
+}

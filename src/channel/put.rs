@@ -1,0 +1,254 @@
+//! Putting: one message, one written in place, or many.
+
+use super::{Channel, Look, Partly, Patience, Turn, forked};
+use crate::deadline::Deadline;
+use crate::error::{Corrupt, PutError};
+use crate::ring::Run;
+use crate::sync::holds::Hold;
+use crate::sync::mutex::Refused;
+use crate::sys::deadlock;
+use crate::sys::lease::Identity;
+
+impl Channel<'_> {
+    /// Puts one message. Blocks while there is no room, until the deadline.
+    #[inline]
+    pub(crate) fn put(self, turn: Turn, message: &[u8], deadline: Deadline) -> Result<(), PutError> {
+        self.check_len(message.len())?;
+        let me = self.identity(turn).map_err(PutError::Io)?;
+        let slept = self.turn_to_put(me, turn, deadline)?;
+        let ring = self.ring();
+        let run = ring.write(ring.tail(), message);
+        self.finish_put(me, turn, run, slept)
+    }
+
+    /// Puts one message of `len` bytes that `fill` writes where it is to lie, while the end is locked.
+    ///
+    /// Killed in `fill`, or if it panics: nothing was put. Stopped there: others wait within their deadlines.
+    #[inline]
+    pub(crate) fn put_with(
+        self,
+        turn: Turn,
+        len: usize,
+        deadline: Deadline,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> Result<(), PutError> {
+        self.check_len(len)?;
+        let me = self.identity(turn).map_err(PutError::Io)?;
+        let slept = self.turn_to_put(me, turn, deadline)?;
+        let unlock = UnlockPut { channel: self, me, turn };
+        let hold = (!turn.is_held()).then(|| Hold::new(self.put_key(), me));
+        let ring = self.ring();
+        let run = ring.write_with(ring.tail(), len, fill);
+        drop(hold);
+        std::mem::forget(unlock);
+        self.finish_put(me, turn, run, slept)
+    }
+
+    /// Puts messages in runs, as many at a time as there is room for, until all are in or the deadline has
+    /// passed. How many went in, with an error.
+    ///
+    /// Killed in the middle of a run: all of that run or none of it is in.
+    pub(crate) fn put_many<'m>(
+        self,
+        turn: Turn,
+        messages: impl ExactSizeIterator<Item = &'m [u8]> + Clone,
+        deadline: Deadline,
+    ) -> Result<(), Partly<PutError>> {
+        let sized = messages.clone().try_for_each(|message| self.check_len(message.len()));
+        sized.map_err(|error| (0, error))?;
+        let me = self.identity(turn).map_err(|error| (0, PutError::Io(error)))?;
+        let mut messages = messages.peekable();
+        let mut done = 0;
+        while messages.peek().is_some() {
+            let slept = self.turn_to_put(me, turn, deadline).map_err(|error| (done, error))?;
+            let ring = self.ring();
+            let mut run = Ok(ring.tail());
+            let mut count = 0;
+            while let Ok(so_far) = run
+                && (count == 0 || self.has_room_after(&so_far))
+                && let Some(message) = messages.next()
+            {
+                run = ring.write(so_far, message);
+                count += 1;
+            }
+            self.finish_put(me, turn, run, slept).map_err(|error| (done, error))?;
+            done += count;
+        }
+        Ok(())
+    }
+
+    /// Locks the put end and marks it as held. It blocks while somebody else has it, until the deadline.
+    pub(crate) fn hold_put(self, deadline: Deadline) -> Result<(Identity, Hold), PutError> {
+        let me = self.identity(Turn::Once).map_err(PutError::Io)?;
+        let patience = Patience::default();
+        self.lock_put(me, deadline).map_err(|refused| self.refused_put(&refused, &patience))?;
+        if self.ends().put.mutex.hold() {
+            self.release_put(me);
+            return Err(PutError::Closed);
+        }
+        // Not closed: a mark in the tail would be nonsense from outside, and fail every commit.
+        self.ends().put.side.reopen();
+        if self.is_closed() {
+            // Closed in between: whoever closed it may have set the mark before it was cleared.
+            self.release_put(me);
+            return Err(PutError::Closed);
+        }
+        Ok((me, Hold::new(self.put_key(), me)))
+    }
+
+    /// Gives the put end back. In a forked child it does nothing.
+    pub(crate) fn release_put(self, me: Identity) {
+        if me.is_current() {
+            self.unlock_put_slowly(me);
+        }
+    }
+
+    fn check_len(self, len: usize) -> Result<(), PutError> {
+        let max = self.port.shape.max_message;
+        if len > max { Err(PutError::TooLong { len, max }) } else { Ok(()) }
+    }
+
+    /// The put end, locked, and room for a longest message behind the tail. Whether it slept for that.
+    #[inline(always)]
+    fn turn_to_put(self, me: Identity, turn: Turn, deadline: Deadline) -> Result<bool, PutError> {
+        if turn.is_held() || self.ends().put.mutex.try_lock(me) {
+            let ring = self.ring();
+            if ring.room_is_known() || (!self.port.put_pace.lags() && ring.look_for_room() == Ok(true)) {
+                return Ok(false);
+            }
+            if !turn.is_held() {
+                self.unlock_put(me);
+            }
+        }
+        self.wait_to_put(me, turn, deadline)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wait_to_put(self, me: Identity, turn: Turn, deadline: Deadline) -> Result<bool, PutError> {
+        let mut patience = Patience::default();
+        loop {
+            // A signal handler may have forked while we slept.
+            if !me.is_current() {
+                return Err(PutError::Io(forked()));
+            }
+            if !self.ring().room_is_known() {
+                self.port.put_pace.lag();
+            }
+            if !turn.is_held() {
+                self.lock_put(me, deadline).map_err(|refused| self.refused_put(&refused, &patience))?;
+            }
+            let room = self.room();
+            if room == Ok(true) {
+                return Ok(patience.slept);
+            }
+            if !turn.is_held() {
+                self.unlock_put(me);
+            }
+            if let Err(error) = room {
+                return Err(self.give_up_put(&patience, error.into()));
+            }
+            match self.wait_for_room(deadline, &mut patience) {
+                Look::Ready => {}
+                Look::Closed => return Err(PutError::Closed),
+                Look::Nothing => return Err(self.give_up_put(&patience, PutError::Full)),
+            }
+        }
+    }
+
+    #[cold]
+    fn refused_put(self, refused: &Refused, patience: &Patience) -> PutError {
+        match refused {
+            Refused::Closed => PutError::Closed,
+            Refused::Forked => PutError::Io(forked()),
+            Refused::Deadlock => PutError::Io(deadlock()),
+            Refused::TimedOut => self.give_up_put(patience, PutError::Full),
+        }
+    }
+
+    /// Whether there is room, by a look at the other side if need be. For the owner of the put end.
+    fn room(self) -> Result<bool, Corrupt> {
+        let ring = self.ring();
+        if ring.room_is_known() {
+            return Ok(true);
+        }
+        let before = ring.head_seen();
+        let room = ring.look_for_room()?;
+        let taken = ring.head_seen().wrapping_sub(before);
+        self.port.put_pace.found(if room { taken } else { 0 });
+        Ok(room)
+    }
+
+    fn has_room_after(self, run: &Run) -> bool {
+        let ring = self.ring();
+        ring.has_room_after(run) || ring.look_for_room_after(run) == Ok(true)
+    }
+
+    /// Commits, unlocks and wakes. In a forked child it does none of that.
+    #[inline(always)]
+    fn finish_put(
+        self,
+        me: Identity,
+        turn: Turn,
+        run: Result<Run, Corrupt>,
+        slept: bool,
+    ) -> Result<(), PutError> {
+        if !me.is_current() {
+            return Err(PutError::Io(forked()));
+        }
+        let run = match run {
+            Ok(run) => run,
+            Err(error) => return Err(self.abandon_put(me, turn, error.into())),
+        };
+        match turn {
+            Turn::Once => {
+                self.ring().commit_put(run);
+                self.unlock_put(me);
+            }
+            Turn::Held(_) => {
+                if !self.ring().commit_held_put(run) {
+                    return Err(self.lost_put());
+                }
+            }
+        }
+        self.ends().not_empty.0.notify(run.messages());
+        if slept {
+            self.pass_on_room();
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn abandon_put(self, me: Identity, turn: Turn, error: PutError) -> PutError {
+        if !turn.is_held() {
+            self.unlock_put(me);
+        }
+        self.pass_on_room();
+        error
+    }
+
+    /// Why the commit of a holder failed.
+    #[cold]
+    fn lost_put(self) -> PutError {
+        if self.is_closed() {
+            return PutError::Closed;
+        }
+        Corrupt("the tail changed while the put end was held").into()
+    }
+}
+
+/// Unlocks the put end if the user's code panics.
+struct UnlockPut<'a> {
+    channel: Channel<'a>,
+    me: Identity,
+    turn: Turn,
+}
+
+impl Drop for UnlockPut<'_> {
+    fn drop(&mut self) {
+        if !self.turn.is_held() {
+            self.channel.unlock_put(self.me);
+        }
+        self.channel.pass_on_room();
+    }
+}

@@ -1,0 +1,80 @@
+//! The calls on a queue of items, for who locks an end for one call and for who holds it.
+
+use std::marker::PhantomData;
+
+use serde::de::DeserializeOwned;
+use serde::ser::Serialize;
+
+use crate::bytes::{Access, Batch};
+use crate::codec::{self, Scratch, Unsuitable};
+use crate::deadline::Deadline;
+use crate::error::{GetError, GetManyError, PutError, PutManyError};
+
+/// Access to a queue whose messages are encoded items.
+pub(super) struct Items<'a, T> {
+    access: Access<'a>,
+    max: usize,
+    item: PhantomData<fn(T) -> T>,
+}
+
+impl<'a, T> Items<'a, T> {
+    #[inline]
+    pub(super) fn new(access: Access<'a>, max: usize) -> Self {
+        Self { access, max, item: PhantomData }
+    }
+}
+
+impl<T: Serialize> Items<'_, T> {
+    #[inline]
+    pub(super) fn put(&self, item: &T, deadline: Deadline) -> Result<(), PutError> {
+        let mut scratch = Scratch::take();
+        codec::encode(item, scratch.buffer(), self.max).map_err(|unsuitable| self.refuse(unsuitable))?;
+        self.access.put(scratch.buffer(), deadline)
+    }
+
+    pub(super) fn put_many(&self, items: &[T], deadline: Deadline) -> Result<(), PutManyError> {
+        let mut batch = Batch::default();
+        for item in items {
+            let encoded = batch.push(|buffer| codec::encode(item, buffer, self.max));
+            encoded.map_err(|unsuitable| PutManyError { put: 0, error: self.refuse(unsuitable) })?;
+        }
+        self.access.put_many(batch.iter(), deadline)
+    }
+
+    #[cold]
+    fn refuse(&self, unsuitable: Unsuitable) -> PutError {
+        match unsuitable {
+            Unsuitable::TooLong { len } => PutError::TooLong { len, max: self.max },
+            Unsuitable::Encode(error) => PutError::Encode(error),
+        }
+    }
+}
+
+impl<T: DeserializeOwned> Items<'_, T> {
+    #[inline]
+    pub(super) fn get(&self, deadline: Deadline) -> Result<T, GetError> {
+        let mut scratch = Scratch::take();
+        self.access.append(scratch.buffer(), deadline)?;
+        decode(scratch.buffer())
+    }
+
+    pub(super) fn get_many(&self, max: usize, deadline: Deadline) -> Result<Vec<T>, GetManyError<T>> {
+        let batch = self.access.get_batch(max, deadline)?;
+        let mut messages = batch.iter();
+        let mut got = Vec::with_capacity(messages.len());
+        while let Some(message) = messages.next() {
+            match decode(message) {
+                Ok(item) => got.push(item),
+                Err(error) => {
+                    return Err(GetManyError { got, error, rest: messages.map(<[u8]>::to_vec).collect() });
+                }
+            }
+        }
+        Ok(got)
+    }
+}
+
+#[inline]
+fn decode<T: DeserializeOwned>(message: &[u8]) -> Result<T, GetError> {
+    codec::decode(message).map_err(|error| GetError::Decode { message: message.to_vec(), error })
+}

@@ -1,0 +1,79 @@
+//! An attached segment: ordinary memory, and a lease.
+
+use std::ptr::NonNull;
+
+use loom::sync::{Arc, Mutex};
+
+use crate::layout::{Ends, Live};
+use crate::ring::Shape;
+use crate::sys::lease::{Identity, Lease, Locks};
+use crate::sys::region::Region;
+
+/// The shared memory and the kernel.
+pub(crate) struct Segment {
+    pub(crate) ends: Ends,
+    live: Live,
+    ring: NonNull<u8>,
+    pub(crate) shape: Shape,
+    pub(crate) locks: Locks,
+}
+
+// SAFETY: the ring is raw memory that the channel's own locks guard.
+unsafe impl Send for Segment {}
+// SAFETY: as above.
+unsafe impl Sync for Segment {}
+
+impl Segment {
+    pub(crate) fn new(capacity: u32) -> Arc<Self> {
+        let shape = Shape { capacity, max_message: 8, ring_len: 16 * capacity as usize };
+        let ring = Box::leak(vec![0_u64; shape.room() / 8].into_boxed_slice());
+        Arc::new(Self {
+            ends: Ends::new(),
+            live: Live::new(),
+            ring: NonNull::from(ring).cast(),
+            shape,
+            locks: Arc::new(Mutex::default()),
+        })
+    }
+}
+
+impl Drop for Segment {
+    fn drop(&mut self) {
+        let words = NonNull::slice_from_raw_parts(self.ring.cast::<u64>(), self.shape.room() / 8);
+        // SAFETY: leaked by `new` with this length; the last user is gone.
+        drop(unsafe { Box::from_raw(words.as_ptr()) });
+    }
+}
+
+/// What the library's file of this name offers to a channel.
+pub(crate) struct Attachment {
+    pub(crate) segment: Arc<Segment>,
+    pub(crate) lease: Lease,
+}
+
+impl Attachment {
+    pub(crate) fn ends(&self) -> &Ends {
+        &self.segment.ends
+    }
+
+    pub(crate) fn live(&self) -> &Live {
+        &self.segment.live
+    }
+
+    pub(crate) fn ring(&self) -> Region<'_> {
+        // SAFETY: allocated with `room` bytes, aligned to 8, freed after the last process is gone.
+        unsafe { Region::new(self.segment.ring, self.segment.shape.room()) }
+    }
+
+    pub(crate) fn identity(&self) -> std::io::Result<Identity> {
+        Ok(self.lease.identity().expect("no forks here"))
+    }
+
+    pub(crate) fn nonce(&self) -> u64 {
+        0
+    }
+
+    pub(crate) fn lease(&self) -> &Lease {
+        &self.lease
+    }
+}
