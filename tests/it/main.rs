@@ -8,6 +8,10 @@ mod broken;
 #[cfg(test)]
 mod death;
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod fire;
+#[cfg(test)]
 mod fork;
 #[cfg(test)]
 mod harness;
@@ -23,15 +27,19 @@ mod semantics;
 mod shapes;
 #[cfg(test)]
 mod small_shm;
+#[cfg(test)]
+mod storm;
 
 /// What a child process does, by name: the table from which `harness::child` picks.
 #[cfg(test)]
 const ROLES: &[&[(&str, harness::Role)]] = &[
     broken::ROLES,
     death::ROLES,
+    fire::ROLES,
     fork::ROLES,
     names::ROLES,
     processes::ROLES,
     semantics::ROLES,
     small_shm::ROLES,
+    storm::ROLES,
 ];
