@@ -4,77 +4,59 @@
 #![expect(unsafe_code, reason = "signals, shared memory, descriptors closed by number")]
 
 use std::io;
-use std::ops::Deref;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::harness::{Forked, adopted};
 
-/// What may lie in [`Shared`] memory: all zeroes is one, and several processes may write it.
+/// What may lie in [`shared`] memory: all zeroes is one, and several processes may write it.
 pub(crate) trait Cell {}
 
 impl Cell for AtomicU8 {}
 impl Cell for AtomicU64 {}
 
 /// Cells that this process and all those it forks later see alike, however any of them ends. Memory is taken
-/// only for those that are used.
-pub(crate) struct Shared<T: Cell + 'static> {
-    cells: &'static [T],
-}
-
-impl<T: Cell> Shared<T> {
-    pub(crate) fn new(count: usize) -> Self {
-        // SAFETY: a new mapping at an address of the kernel's choice.
-        let base = unsafe {
-            libc::mmap(
-                ptr::null_mut(),
-                count * size_of::<T>(),
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
-                -1,
-                0,
-            )
-        };
-        assert!(base != libc::MAP_FAILED, "no shared memory: {}", io::Error::last_os_error());
-        // SAFETY: mapped just now for this many cells, zeroed, aligned to a page; zeroes are valid cells, and
-        // it is unmapped only when this goes, which hands out no longer borrow than its own.
-        let cells = unsafe { std::slice::from_raw_parts(base.cast(), count) };
-        Self { cells }
-    }
-}
-
-impl<T: Cell> Deref for Shared<T> {
-    type Target = [T];
-
-    fn deref(&self) -> &[T] {
-        self.cells
-    }
-}
-
-impl<T: Cell> Drop for Shared<T> {
-    fn drop(&mut self) {
-        let base = self.cells.as_ptr().cast_mut().cast();
-        // SAFETY: mapped by `new` with this length; whoever borrowed from it is gone.
-        unsafe { libc::munmap(base, size_of_val(self.cells)) };
-    }
+/// only for those that are used, and never given back: the processes that use it do not live long.
+pub(crate) fn shared<T: Cell>(count: usize) -> &'static [T] {
+    // SAFETY: a new mapping at an address of the kernel's choice.
+    let base = unsafe {
+        libc::mmap(
+            ptr::null_mut(),
+            count * size_of::<T>(),
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+            -1,
+            0,
+        )
+    };
+    assert!(base != libc::MAP_FAILED, "no shared memory: {}", io::Error::last_os_error());
+    // SAFETY: mapped just now for this many cells, zeroed, aligned to a page, and never unmapped; zeroes are
+    // valid cells.
+    unsafe { std::slice::from_raw_parts(base.cast(), count) }
 }
 
 // ---------------------------------------------------------------------------------------------------
 // Signals
 
-/// Signals that this process has handled.
-static TICKS: AtomicU64 = AtomicU64::new(0);
+/// Where the signals are counted that this process handles.
+static TICKS: AtomicPtr<AtomicU64> = AtomicPtr::new(ptr::null_mut());
 /// The number of the signal whose handler forks; 0: none does.
 static FORK_AT: AtomicU64 = AtomicU64::new(0);
+/// Where the child that a handler makes says that it is there.
+static FORKED: AtomicPtr<AtomicU64> = AtomicPtr::new(ptr::null_mut());
 /// The child that a handler made.
 static CHILD: AtomicI32 = AtomicI32::new(0);
 static IS_CHILD: AtomicBool = AtomicBool::new(false);
 
 extern "C" fn on_tick(_: libc::c_int) {
-    if TICKS.fetch_add(1, Ordering::SeqCst) + 1 != FORK_AT.load(Ordering::SeqCst) {
+    // SAFETY: set before the first signal to a word that lives for ever.
+    let ticks = unsafe { &*TICKS.load(Ordering::SeqCst) };
+    if ticks.fetch_add(1, Ordering::SeqCst) + 1 != FORK_AT.load(Ordering::SeqCst) {
         return;
     }
+    // Once.
+    FORK_AT.store(0, Ordering::SeqCst);
     // SAFETY: it returns the address of this thread's own error number.
     let errno = unsafe { libc::__errno_location() };
     // SAFETY: as above; the handler must leave it as it was.
@@ -86,6 +68,8 @@ extern "C" fn on_tick(_: libc::c_int) {
         IS_CHILD.store(true, Ordering::SeqCst);
         // SAFETY: no memory is passed.
         unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+        // SAFETY: set with the number of the signal to a word that lives for ever.
+        unsafe { &*FORKED.load(Ordering::SeqCst) }.store(1, Ordering::SeqCst);
     } else {
         CHILD.store(pid, Ordering::SeqCst);
     }
@@ -93,9 +77,10 @@ extern "C" fn on_tick(_: libc::c_int) {
     unsafe { *errno = before };
 }
 
-/// From now on this process handles a signal `every` so often; with or without `SA_RESTART`, which decides
+/// From now on this process handles a signal `every` so often, and counts them in `ticks`; with or without `SA_RESTART`, which decides
 /// whether the kernel goes on with a system call that was interrupted, where it can.
-pub(crate) fn tick(every: Duration, restart: bool) {
+pub(crate) fn tick(every: Duration, restart: bool, ticks: &'static AtomicU64) {
+    TICKS.store(ptr::from_ref(ticks).cast_mut(), Ordering::SeqCst);
     let handler: extern "C" fn(libc::c_int) = on_tick;
     // SAFETY: all zeroes is a valid `sigaction`: no flags, an empty mask.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
@@ -120,14 +105,10 @@ pub(crate) fn stop_ticking() {
     unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const off, ptr::null_mut()) };
 }
 
-pub(crate) fn ticks() -> u64 {
-    TICKS.load(Ordering::SeqCst)
-}
-
-/// Has the handler of one of the next signals fork, once.
-pub(crate) fn fork_at_tick(from_now: u64) {
-    CHILD.store(0, Ordering::SeqCst);
-    FORK_AT.store(ticks() + from_now, Ordering::SeqCst);
+/// Has the handler of this signal, counted from the first, fork; the child sets `forked` to 1.
+pub(crate) fn fork_at_tick(number: u64, forked: &'static AtomicU64) {
+    FORKED.store(ptr::from_ref(forked).cast_mut(), Ordering::SeqCst);
+    FORK_AT.store(number, Ordering::SeqCst);
 }
 
 /// Whether this is the process that a handler made.

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use shmq::{GetError, OpenError, PutError, Queue, QueueOptions};
 
-use crate::faults::Shared;
+use crate::faults::shared;
 use crate::harness::{
     self, Forked, Random, Role, Stage, fork, long_form, ms, names_beginning_with, nap, say, until,
 };
@@ -67,11 +67,11 @@ const KINDS: [Kind; 4] = [Kind::Plain, Kind::Plain, Kind::Lasting, Kind::Removed
 fn burns(arguments: &[String]) {
     let [names @ .., seed] = arguments else { panic!("{arguments:?}") };
     let mut random = Random::from_seed(seed.parse().unwrap());
-    let words = Shared::<AtomicU64>::new(DEEDS + CROWD);
+    let words = shared::<AtomicU64>(DEEDS + CROWD);
     let make = |place: usize, random: &mut Random| {
         let seed = random.next();
         fork(|| {
-            Visitor { names, words: &words, place, random: Random::from_seed(seed), held: Vec::new() }
+            Visitor { names, words, place, random: Random::from_seed(seed), held: Vec::new() }
                 .comes_and_goes()
         })
     };
@@ -114,9 +114,9 @@ fn burns(arguments: &[String]) {
         assert_eq!(visitor.wait(), 0, "whoever is left leaves");
     }
     let done: u64 = (0..CROWD).map(deeds).sum();
-    let made = words[LAST].load(Ordering::Relaxed);
+    let tried = words[LAST].load(Ordering::Relaxed);
     say(&format!(
-        "{kills} kills, {massacres} times everybody, {done} deeds, {made} segments tried to be made"
+        "{kills} kills, {massacres} times everybody, {done} deeds, {tried} segments tried to be made"
     ));
 
     let lasting = words[LASTING].load(Ordering::Relaxed);
@@ -131,7 +131,7 @@ fn burns(arguments: &[String]) {
 /// One of the crowd.
 struct Visitor<'a> {
     names: &'a [String],
-    words: &'a Shared<AtomicU64>,
+    words: &'static [AtomicU64],
     place: usize,
     random: Random,
     /// Places of names, and what is attached under them.

@@ -709,9 +709,18 @@ pub(crate) fn limit_for_now(resource: libc::__rlimit_resource_t, value: Option<u
 /// Locks bytes of a file against all others, for as long as it is open; without a length to its end,
 /// wherever that will be.
 pub(crate) fn lock(file: &fs::File, start: u32, len: Option<u32>) {
+    set_lock(file, libc::F_WRLCK, start, len);
+}
+
+/// Gives bytes of a file back that were locked.
+pub(crate) fn unlock(file: &fs::File, start: u32, len: Option<u32>) {
+    set_lock(file, libc::F_UNLCK, start, len);
+}
+
+fn set_lock(file: &fs::File, kind: i32, start: u32, len: Option<u32>) {
     // SAFETY: all zeroes is a valid `flock`; length 0 is one without an end.
     let mut bytes: libc::flock = unsafe { std::mem::zeroed() };
-    bytes.l_type = libc::c_short::try_from(libc::F_WRLCK).expect("a small number");
+    bytes.l_type = libc::c_short::try_from(kind).expect("a small number");
     bytes.l_start = start.into();
     bytes.l_len = len.unwrap_or(0).into();
     // SAFETY: `bytes` is a valid `flock` of ours.

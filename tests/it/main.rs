@@ -16,6 +16,8 @@ mod fork;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod limits;
+#[cfg(test)]
 mod names;
 #[cfg(test)]
 mod processes;
@@ -29,6 +31,8 @@ mod shapes;
 mod small_shm;
 #[cfg(test)]
 mod storm;
+#[cfg(test)]
+mod stress;
 
 /// What a child process does, by name: the table from which `harness::child` picks.
 #[cfg(test)]
@@ -37,9 +41,11 @@ const ROLES: &[&[(&str, harness::Role)]] = &[
     death::ROLES,
     fire::ROLES,
     fork::ROLES,
+    limits::ROLES,
     names::ROLES,
     processes::ROLES,
     semantics::ROLES,
     small_shm::ROLES,
     storm::ROLES,
+    stress::ROLES,
 ];

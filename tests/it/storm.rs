@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 
 use shmq::{ByteQueue, GetError, PutError, QueueOptions};
 
-use crate::faults::Shared;
+use crate::faults::shared;
 use crate::harness::{
     self, Forked, Random, Role, Stage, assert_prompt, fork, long_form, ms, nap, say, timed, until,
 };
@@ -74,22 +74,22 @@ fn storm(whom: &str) {
 /// What the processes write down, each in its own place, whatever becomes of them.
 struct Books {
     /// For each producer the number of the last put that it began, in any of its lives.
-    begun: Shared<AtomicU64>,
+    begun: &'static [AtomicU64],
     /// For each producer and number what became of it.
-    messages: Shared<AtomicU8>,
+    messages: &'static [AtomicU8],
     /// For each consumer how many messages it got, in all its lives.
-    got: Shared<AtomicU64>,
+    got: &'static [AtomicU64],
     /// For each consumer whether it is in a get.
-    inside: Shared<AtomicU8>,
+    inside: &'static [AtomicU8],
 }
 
 impl Books {
     fn new() -> Self {
         Self {
-            begun: Shared::new(PRODUCERS),
-            messages: Shared::new(PRODUCERS * NUMBERS),
-            got: Shared::new(CONSUMERS),
-            inside: Shared::new(CONSUMERS),
+            begun: shared(PRODUCERS),
+            messages: shared(PRODUCERS * NUMBERS),
+            got: shared(CONSUMERS),
+            inside: shared(CONSUMERS),
         }
     }
 
@@ -284,7 +284,9 @@ fn rages(arguments: &[String]) {
             1..4 => targets.clone().filter(|_| crowd.random.below(2) == 0).collect(),
             _ => vec![targets.start + crowd.random.index(targets.len())],
         };
-        victims.iter().for_each(|place| kills[*place] += 1);
+        for place in &victims {
+            kills[*place] += 1;
+        }
         let before = books.all_got();
         in_a_get += crowd.kill(&victims);
         let ((), pause) = timed(|| until("messages still pass", || books.all_got() > before));
