@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use crate::atomic::AtomicU32;
 use crate::deadline::now;
-use crate::error::OpenError;
+use crate::error::{NOT_A_FILE, OpenError};
 use crate::layout::{CHANNEL, Ends, Expected, Geometry, HEADER, LIVE, Live, RING, UncheckedHeader};
 use crate::sys::fork::Descriptor;
 use crate::sys::lease::{Identity, Joined, Lease};
@@ -517,7 +517,7 @@ fn path(name: &str) -> Result<CString, OpenError> {
 }
 
 fn not_a_file(name: &str) -> OpenError {
-    OpenError::NotShmq { name: name.to_owned(), reason: "it is not a regular file".to_owned() }
+    OpenError::NotShmq { name: name.to_owned(), reason: NOT_A_FILE.to_owned() }
 }
 
 /// What `open` says of something that can be no segment of ours: a link, a directory, a socket.
@@ -543,6 +543,8 @@ fn explain(name: &str, doing: &str, error: io::Error) -> OpenError {
         Some(libc::ENOMEM) => {
             "; raise the limit on address space (ulimit -v, RLIMIT_AS) or on mappings (sysctl vm.max_map_count)"
         }
+        Some(libc::EROFS) => "; /dev/shm is mounted read-only",
+        Some(libc::ENOENT | libc::ENOTDIR) => segment::what_is_missing(),
         _ => "",
     };
     OpenError::Io(io::Error::new(error.kind(), format!("cannot {doing} {name:?}: {error}{remedy}")))

@@ -132,6 +132,11 @@ impl Lease {
     }
 
     /// How many handles are attached, this one included.
+    ///
+    /// The kernel tells of one lock at a time, the one of the conflicting ones that was taken first, wherever it
+    /// lies in the range. So what lies before and after each has to be asked about too, and every gap once: a
+    /// walk from left to right would leave some out. Each question costs the kernel a walk over all locks of the
+    /// file: some 0.1 ms for 100 handles, 1 ms for 300, and some 10 ms for 1000.
     pub(crate) fn count(&self) -> io::Result<usize> {
         let fd = self.descriptor.verified()?;
         let mut count = usize::from(self.identity().is_some());

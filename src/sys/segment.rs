@@ -16,8 +16,11 @@ use super::{check, check_code};
 const DIRECTORY: &str = "/dev/shm";
 /// What their names begin with there.
 const PREFIX: &str = "shmq.";
-/// Allocation is done in steps that a signal may interrupt and that then still make headway.
-const STEP: u64 = 4 << 20;
+/// Allocation is done in steps, because the kernel gives up a step when a signal comes and takes back what it
+/// had allocated in it.
+const LONGEST_STEP: u64 = 4 << 20;
+/// So short that signals would have to come every few microseconds to keep it from being done.
+const SHORTEST_STEP: u64 = 4096;
 
 /// The path of an object: `name` is a queue's, or a queue's with a `+` and more.
 pub(crate) fn path(name: &str) -> io::Result<CString> {
@@ -130,12 +133,17 @@ pub(crate) fn allocate(fd: RawFd, len: u64) -> io::Result<()> {
         ));
     }
     let mut done = 0;
+    let mut next = LONGEST_STEP;
     while done < len {
-        let step = STEP.min(len - done);
+        let step = next.min(len - done);
         // SAFETY: no memory is passed.
         match check_code(unsafe { libc::posix_fallocate(fd, done.cast_signed(), step.cast_signed()) }) {
-            Ok(()) => done += step,
-            Err(error) if error.raw_os_error() == Some(libc::EINTR) => {}
+            Ok(()) => {
+                done += step;
+                next = (step * 2).min(LONGEST_STEP);
+            }
+            // The next signal would find the same step undone.
+            Err(error) if error.raw_os_error() == Some(libc::EINTR) => next = (step / 2).max(SHORTEST_STEP),
             Err(error) => return Err(error),
         }
     }
@@ -147,6 +155,17 @@ fn file_size_limit() -> io::Result<u64> {
     // SAFETY: `limit` is ours to write to.
     check(unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut limit) })?;
     Ok(limit.rlim_cur)
+}
+
+/// What there has to be for segments to be made, and is not; for the end of an error's text.
+pub(crate) fn what_is_missing() -> &'static str {
+    if !Path::new(DIRECTORY).is_dir() {
+        "; there is no directory /dev/shm: mount a tmpfs there"
+    } else if !Path::new("/proc/self/fd").is_dir() {
+        "; /proc is not mounted"
+    } else {
+        ""
+    }
 }
 
 /// Bytes that are free in the file system of our objects.

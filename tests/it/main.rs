@@ -8,9 +8,15 @@ mod broken;
 #[cfg(test)]
 mod death;
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod fire;
+#[cfg(test)]
 mod fork;
 #[cfg(test)]
 mod harness;
+#[cfg(test)]
+mod limits;
 #[cfg(test)]
 mod names;
 #[cfg(test)]
@@ -23,15 +29,23 @@ mod semantics;
 mod shapes;
 #[cfg(test)]
 mod small_shm;
+#[cfg(test)]
+mod storm;
+#[cfg(test)]
+mod stress;
 
 /// What a child process does, by name: the table from which `harness::child` picks.
 #[cfg(test)]
 const ROLES: &[&[(&str, harness::Role)]] = &[
     broken::ROLES,
     death::ROLES,
+    fire::ROLES,
     fork::ROLES,
+    limits::ROLES,
     names::ROLES,
     processes::ROLES,
     semantics::ROLES,
     small_shm::ROLES,
+    storm::ROLES,
+    stress::ROLES,
 ];
