@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use crate::atomic::AtomicU32;
 use crate::deadline::now;
 use crate::error::{NOT_A_FILE, OpenError};
-use crate::layout::{CHANNEL, Ends, Expected, Geometry, HEADER, LIVE, Live, RING, UncheckedHeader};
+use crate::layout::{CHANNEL, Ends, Expected, Geometry, HEADER, LIVE, Lane, Live, UncheckedHeader};
 use crate::sys::fork::Descriptor;
 use crate::sys::lease::{Identity, Joined, Lease};
 use crate::sys::region::Region;
@@ -35,7 +35,6 @@ const STOPGAP: &str = "+new-";
 
 /// A segment that this process is attached to: mapped, and leased so that everybody can see it.
 pub(crate) struct Attachment {
-    /// Unmapped before the seat is given up.
     mapping: Mapping,
     seat: Seat,
 }
@@ -88,16 +87,26 @@ pub(crate) fn open(name: &str, expected: Expected<'_>) -> Result<Attachment, Ope
 
 /// Makes a segment of this name; one that a crash of everybody left behind is replaced.
 pub(crate) fn create(name: &str, plan: &Plan) -> Result<Attachment, OpenError> {
+    create_prepared(name, plan, |_| Ok(())).map(|(attachment, ())| attachment)
+}
+
+/// The same, prepared before anybody can see it.
+pub(crate) fn create_prepared<P>(
+    name: &str,
+    plan: &Plan,
+    prepare: impl FnOnce(&Attachment) -> Result<P, OpenError>,
+) -> Result<(Attachment, P), OpenError> {
     check_name(name)?;
     let path = path(name)?;
     if is_in_use(name, &path)? {
         return Err(OpenError::AlreadyExists { name: name.to_owned() });
     }
     let nameless = make_room_for(name, &path, plan)?;
+    let prepared = prepare(&nameless.attachment)?;
     let mut patience = Patience::new();
     loop {
         match nameless.link(&path) {
-            Ok(()) => return Ok(nameless.named(path, plan)),
+            Ok(()) => return Ok((nameless.named(path, plan), prepared)),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(explain(name, "name the segment", error)),
         }
@@ -150,11 +159,19 @@ pub(crate) fn open_or_create(
 
 /// Makes a segment under a fresh name, after sweeping up what crashes left behind under such names.
 pub(crate) fn create_made_up(plan: &Plan) -> Result<Attachment, OpenError> {
+    create_made_up_prepared(plan, |_| Ok(())).map(|(attachment, ())| attachment)
+}
+
+/// The same, prepared before anybody can see it.
+pub(crate) fn create_made_up_prepared<P>(
+    plan: &Plan,
+    prepare: impl Fn(&Attachment) -> Result<P, OpenError>,
+) -> Result<(Attachment, P), OpenError> {
     sweep_if_due();
     let mut patience = Patience::new();
     loop {
         let name = format!("{MADE_UP}{:016x}", random().map_err(OpenError::Io)?);
-        match create(&name, plan) {
+        match create_prepared(&name, plan, &prepare) {
             Err(OpenError::AlreadyExists { .. }) => patience.pause()?,
             created => return created,
         }
@@ -319,7 +336,7 @@ fn try_open(name: &str, path: &CStr, expected: Expected<'_>) -> Result<Option<At
         return Ok(None);
     }
     let attachment = Attachment { mapping, seat };
-    attachment.ends().bury(identity.id());
+    attachment.bury(identity.id());
     Ok(Some(attachment))
 }
 
@@ -408,6 +425,32 @@ impl Attachment {
         &self.seat.lease
     }
 
+    /// One more attachment of this process to the same segment, whatever its name has become.
+    pub(crate) fn again(&self) -> Result<Self, OpenError> {
+        let Seat { name, geometry, lease, .. } = &self.seat;
+        let explain = |error| explain(name, "open the segment once more", error);
+        let file = segment::reopen_leased(lease.verified_fd().map_err(explain)?).map_err(explain)?;
+        let path = path(name)?;
+        let seat = Seat {
+            name: name.clone(),
+            path,
+            geometry: geometry.clone(),
+            lease: Lease::new(file).map_err(OpenError::Io)?,
+        };
+        let mapping =
+            Mapping::new(&segment::reopen(seat.lease.fd()).map_err(explain)?, geometry.segment_len())
+                .map_err(explain)?;
+        let again = Self { mapping, seat };
+        again.identity().map_err(OpenError::Io)?;
+        Ok(again)
+    }
+
+    /// Leaves before it is dropped: others see that it is gone, while its words can still be written. It must
+    /// not be used for anything else afterwards.
+    pub(crate) fn leave(&self) {
+        self.seat.leave();
+    }
+
     /// The identity to act under. In a forked child the first call takes one of its own.
     #[inline]
     pub(crate) fn identity(&self) -> io::Result<Identity> {
@@ -421,18 +464,29 @@ impl Attachment {
     fn join(&self) -> io::Result<Identity> {
         let mut patience = Patience::new();
         loop {
-            match self.seat.lease.join(|id| self.ends().bury(id))? {
+            match self.seat.lease.join(|id| self.bury(id))? {
                 Joined::As(identity) => return Ok(identity),
                 Joined::Refused => patience.pause()?,
             }
         }
     }
 
-    /// The words of the channel.
+    /// Every lock word still owned by `id` is made one of the unknown dead.
+    fn bury(&self, id: u32) {
+        for lane in self.geometry().lanes() {
+            self.ends(*lane).bury(id);
+        }
+    }
+
+    /// The words of a channel.
     #[expect(unsafe_code, reason = "the one place where mapped bytes become references")]
     #[inline]
-    pub(crate) fn ends(&self) -> &Ends {
-        let words = self.words(CHANNEL).cast();
+    pub(crate) fn ends(&self, lane: Lane) -> &Ends {
+        let offset = match lane {
+            Lane::First => CHANNEL,
+            Lane::Second => CHANNEL + size_of::<Ends>(),
+        };
+        let words = self.words(offset).cast();
         // SAFETY: mapped below RING, as long as `self` lives, and aligned as CHANNEL is (asserted in
         // `layout`); `Ends` is made of atomics and of bytes that nobody touches, for which any bytes
         // are valid and any writes no data race.
@@ -448,51 +502,60 @@ impl Attachment {
         unsafe { words.as_ref() }
     }
 
-    /// The first byte of some words that lie below RING.
+    /// The byte at an offset that lies in the segment.
     #[expect(unsafe_code, reason = "the one place where mapped bytes become references")]
     #[inline]
     fn words(&self, offset: usize) -> NonNull<u8> {
-        // SAFETY: every mapping is longer than RING (`segment_len` is), and offsets of words are less.
+        // SAFETY: every mapping is as long as the geometry says (`segment_len`), which is more than RING, and the
+        // offsets asked for are those of words below RING and of rings.
         unsafe { self.mapping.base().add(offset) }
     }
 
-    /// The bytes of the ring.
+    /// The bytes of a channel's ring.
     #[expect(unsafe_code, reason = "the one place where the bytes of the ring are named")]
     #[inline]
-    pub(crate) fn ring(&self) -> Region<'_> {
-        let base = self.words(RING);
-        // SAFETY: from there to the end of the mapping, which lives as long as `self`; RING is a
-        // multiple of the page.
-        unsafe { Region::new(base, self.mapping.len() - RING) }
+    pub(crate) fn ring(&self, lane: Lane) -> Region<'_> {
+        let geometry = self.geometry();
+        let base = self.words(geometry.ring_offset(lane));
+        // SAFETY: the mapping is as long as the geometry says (`segment_len`) and lives as long as `self`; rings
+        // begin at multiples of 128.
+        unsafe { Region::new(base, geometry.shape.room()) }
     }
 }
 
-impl Drop for Seat {
+impl Seat {
     /// Leaves: gives the id back, and *then* looks whether nobody else is there. Two who leave at once:
-    /// whoever gives its id back last finds the other's gone.
+    /// whoever gives its id back last finds the other's gone. The second time it does nothing.
     ///
     /// Killed before or after the id is given back: a segment that nobody is attached to.
     /// Stopped with the whole range locked: others pause for at most 5 s.
-    fn drop(&mut self) {
+    fn leave(&self) {
         self.lease.leave();
         if !self.geometry.persistent && self.lease.close_to_all().unwrap_or(false) {
             _ = take_name(&self.name, &self.path, &self.lease);
         }
+        self.lease.close();
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.leave();
     }
 }
 
 /// Waiting for somebody who is in the middle of attaching, leaving or removing.
-struct Patience {
+pub(crate) struct Patience {
     end: Instant,
     pause: Duration,
 }
 
 impl Patience {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { end: now() + PATIENCE, pause: Duration::from_micros(100) }
     }
 
-    fn pause(&mut self) -> Result<(), OpenError> {
+    pub(crate) fn pause(&mut self) -> Result<(), OpenError> {
         let now = now();
         if now >= self.end {
             return Err(OpenError::Io(io::Error::new(

@@ -6,11 +6,11 @@
 //! | 512 to 1023            | words that are not on a hot path            |
 //! | 1024 to 1791           | the channel                                 |
 //! | 1792 to 2559           | the second channel of a pipe                |
-//! | 4096 on                | the ring                                    |
+//! | 4096 on                | the ring, and behind it the second channel's |
 
 use std::mem::{offset_of, size_of};
 
-use crate::atomic::AtomicU64;
+use crate::atomic::{AtomicU32, AtomicU64};
 use crate::error::OpenError;
 #[cfg(not(loom))]
 use crate::ring::CURSOR;
@@ -62,6 +62,22 @@ pub(crate) struct Live {
     pub(crate) done: AtomicU64,
     /// Notified when as many are done as were put.
     pub(crate) all_done: Condvar,
+    /// A bit for each class of a pipe that has had a member.
+    pub(crate) opened: AtomicU32,
+    /// A bit for each class of a pipe that will never have one again.
+    pub(crate) ended: AtomicU32,
+    /// Ends of a pipe on their way to another process: see `handover`.
+    pub(crate) tickets: [AtomicU64; TICKETS],
+}
+
+/// How many ends of one pipe may be on their way at a time.
+pub(crate) const TICKETS: usize = 32;
+
+/// One of the channels of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lane {
+    First,
+    Second,
 }
 
 #[cfg(loom)]
@@ -75,7 +91,14 @@ impl Ends {
 #[cfg(loom)]
 impl Live {
     pub(crate) fn new() -> Self {
-        Self { recoveries: AtomicU64::new(0), done: AtomicU64::new(0), all_done: Condvar::new() }
+        Self {
+            recoveries: AtomicU64::new(0),
+            done: AtomicU64::new(0),
+            all_done: Condvar::new(),
+            opened: AtomicU32::new(0),
+            ended: AtomicU32::new(0),
+            tickets: std::array::from_fn(|_| AtomicU64::new(0)),
+        }
     }
 }
 
@@ -92,7 +115,8 @@ const _: () = {
     assert!(offset_of!(End, side) + CURSOR == 128);
     assert!(size_of::<Live>() <= CHANNEL - LIVE);
     assert!(CHANNEL.is_multiple_of(align_of::<Ends>()) && LIVE.is_multiple_of(align_of::<Live>()));
-    assert!(CHANNEL + size_of::<Ends>() <= RING);
+    assert!(CHANNEL + 2 * size_of::<Ends>() <= RING);
+    assert!(size_of::<Ends>().is_multiple_of(align_of::<Ends>()));
 };
 
 const MAGIC: [u8; 8] = *b"shmq seg";
@@ -112,12 +136,18 @@ const ANONYMOUS: u32 = 2;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Queue = 1,
+    /// Two channels, one each way.
+    Pipe = 2,
+    /// A pipe of one channel.
+    Simplex = 3,
 }
 
 impl Kind {
     fn name(number: u32) -> String {
         match number {
             1 => "queue".to_owned(),
+            2 => "pipe".to_owned(),
+            3 => "one-way pipe".to_owned(),
             _ => format!("unknown kind {number}"),
         }
     }
@@ -170,7 +200,24 @@ pub(crate) struct Expected<'a> {
 impl Geometry {
     /// Bytes of the whole segment.
     pub(crate) fn segment_len(&self) -> usize {
-        RING + self.shape.room()
+        self.lanes().last().map_or(RING, |lane| self.ring_offset(*lane) + self.shape.room())
+    }
+
+    /// The channels that there are.
+    pub(crate) fn lanes(&self) -> &'static [Lane] {
+        match self.kind {
+            Kind::Queue | Kind::Simplex => &[Lane::First],
+            Kind::Pipe => &[Lane::First, Lane::Second],
+        }
+    }
+
+    /// Where a channel's ring begins: on cache lines of its own.
+    #[inline]
+    pub(crate) fn ring_offset(&self, lane: Lane) -> usize {
+        match lane {
+            Lane::First => RING,
+            Lane::Second => RING + self.shape.room().next_multiple_of(128),
+        }
     }
 
     pub(crate) fn to_bytes(&self) -> [u8; HEADER] {

@@ -2,6 +2,7 @@
 //!
 //! See [`Queue`] for a first program, `docs/design.md` for how it works.
 
+mod access;
 mod atomic;
 mod attachment;
 mod bytes;
@@ -9,21 +10,29 @@ mod channel;
 mod codec;
 mod deadline;
 mod error;
+mod half;
+mod handover;
+mod items;
 mod layout;
+mod membership;
 mod options;
+mod pipe;
 mod queue;
 mod ring;
 mod sync;
 #[expect(unsafe_code, reason = "system calls, and raw copies of shared bytes")]
 mod sys;
 mod tasks;
+mod wait;
 
 pub use bytes::{ByteConsumer, ByteProducer, ByteQueue, Stats};
 pub use error::{
     DecodeError, EncodeError, GetError, GetManyError, OpenError, PutError, PutManyError, TaskDoneError,
 };
 pub use options::QueueOptions;
+pub use pipe::{Connection, PipeOptions, Receiver, Sender, pipe, simplex};
 pub use queue::{Consumer, Iter, Producer, Queue};
+pub use wait::{Source, WaitError, wait};
 
 /// Deletes a queue's name, even while it is used.
 ///

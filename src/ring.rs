@@ -475,6 +475,18 @@ impl<'a> Ring<'a> {
         self.shape.pending(head, tail).is_ok() && !self.shape.has_room(head, tail)
     }
 
+    /// Whether the cursors make sense together, as far as they hold still to be looked at.
+    pub(crate) fn check(&self) -> Result<(), Corrupt> {
+        for _ in 0..1000 {
+            let head = self.get.load();
+            let tail = self.put.load();
+            if self.get.load() == head {
+                return self.shape.pending(head, tail).map(drop);
+            }
+        }
+        Ok(())
+    }
+
     /// How many messages there are. Exact at one moment, unless a thousand gets go by in vain.
     #[inline]
     pub(crate) fn len(&self) -> usize {

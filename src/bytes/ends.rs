@@ -4,7 +4,8 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use super::{Access, ByteQueue};
+use super::ByteQueue;
+use crate::access::Access;
 use crate::channel::Turn;
 use crate::deadline::Deadline;
 use crate::error::{GetError, PutError, PutManyError};

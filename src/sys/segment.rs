@@ -66,6 +66,11 @@ pub(crate) fn open_new(path: &CStr) -> io::Result<Descriptor> {
     Descriptor::open(path, libc::O_RDWR | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW)
 }
 
+/// Another description of the file that `fd` refers to, for a lease.
+pub(crate) fn reopen_leased(fd: RawFd) -> io::Result<Descriptor> {
+    Descriptor::open(&CString::new(format!("/proc/self/fd/{fd}"))?, libc::O_RDWR)
+}
+
 /// Another description of the file that `fd` refers to.
 pub(crate) fn reopen(fd: RawFd) -> io::Result<OwnedFd> {
     open_above_standard(&CString::new(format!("/proc/self/fd/{fd}"))?, libc::O_RDWR)
@@ -260,11 +265,6 @@ impl Mapping {
     #[inline]
     pub(crate) fn base(&self) -> NonNull<u8> {
         self.base
-    }
-
-    #[inline]
-    pub(crate) fn len(&self) -> usize {
-        self.len
     }
 }
 

@@ -15,9 +15,13 @@ const FLOORS: &[&[&str]] = &[
     &["sync", "ring"],
     &["layout"],
     &["attachment"],
-    &["channel", "tasks", "options", "codec"],
-    &["bytes"],
+    &["membership"],
+    &["channel", "tasks", "options", "codec", "handover"],
+    &["access"],
+    &["items", "half"],
+    &["bytes", "pipe"],
     &["queue"],
+    &["wait"],
     &["lib"],
 ];
 
