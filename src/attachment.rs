@@ -570,6 +570,11 @@ impl Patience {
     }
 }
 
+/// For who has to try again and cannot say when.
+pub(crate) fn pause_a_while() {
+    pause(Duration::from_millis(5));
+}
+
 fn pause(time: Duration) {
     let nobody = AtomicU32::new(0);
     futex::wait(&nobody, 0, now() + time);

@@ -62,6 +62,8 @@ pub(crate) struct Live {
     pub(crate) done: AtomicU64,
     /// Notified when as many are done as were put.
     pub(crate) all_done: Condvar,
+    /// Not 0: an owner of a value's or an array's lock died, and nobody has been told yet.
+    pub(crate) recovered: AtomicU32,
     /// A bit for each class of a pipe that has had a member.
     pub(crate) opened: AtomicU32,
     /// A bit for each class of a pipe that will never have one again.
@@ -95,6 +97,7 @@ impl Live {
             recoveries: AtomicU64::new(0),
             done: AtomicU64::new(0),
             all_done: Condvar::new(),
+            recovered: AtomicU32::new(0),
             opened: AtomicU32::new(0),
             ended: AtomicU32::new(0),
             tickets: std::array::from_fn(|_| AtomicU64::new(0)),
@@ -140,6 +143,10 @@ pub(crate) enum Kind {
     Pipe = 2,
     /// A pipe of one channel.
     Simplex = 3,
+    /// No ring, but one value behind a lock.
+    Value = 4,
+    /// No ring, but elements behind a lock.
+    Array = 5,
 }
 
 impl Kind {
@@ -148,6 +155,8 @@ impl Kind {
             1 => "queue".to_owned(),
             2 => "pipe".to_owned(),
             3 => "one-way pipe".to_owned(),
+            4 => "value".to_owned(),
+            5 => "array".to_owned(),
             _ => format!("unknown kind {number}"),
         }
     }
@@ -206,7 +215,7 @@ impl Geometry {
     /// The channels that there are.
     pub(crate) fn lanes(&self) -> &'static [Lane] {
         match self.kind {
-            Kind::Queue | Kind::Simplex => &[Lane::First],
+            Kind::Queue | Kind::Simplex | Kind::Value | Kind::Array => &[Lane::First],
             Kind::Pipe => &[Lane::First, Lane::Second],
         }
     }
@@ -344,7 +353,9 @@ impl UncheckedHeader {
             Ok(value) if (from..=to).contains(&value) => Ok(value),
             _ => Err(nonsense(field, value)),
         };
-        let capacity = within("capacity", raw.capacity, 1, LARGEST_CAPACITY)?;
+        // Only an array may be empty.
+        let least = usize::from(raw.kind != Kind::Array as u32);
+        let capacity = within("capacity", raw.capacity, least, LARGEST_CAPACITY)?;
         let max_message = within("max_message", raw.max_message, 0, LONGEST_MESSAGE)?;
         let ring_len = within("ring length", raw.ring_len, slot_len(max_message), LONGEST_RING)?;
         within("ring offset", raw.ring_offset, RING, RING)?;

@@ -23,8 +23,10 @@ mod sync;
 #[expect(unsafe_code, reason = "system calls, and raw copies of shared bytes")]
 mod sys;
 mod tasks;
+mod value;
 mod wait;
 
+pub use bytemuck;
 pub use bytes::{ByteConsumer, ByteProducer, ByteQueue, Stats};
 pub use error::{
     DecodeError, EncodeError, GetError, GetManyError, OpenError, PutError, PutManyError, TaskDoneError,
@@ -32,6 +34,7 @@ pub use error::{
 pub use options::QueueOptions;
 pub use pipe::{Connection, PipeOptions, Receiver, Sender, pipe, simplex};
 pub use queue::{Consumer, Iter, Producer, Queue};
+pub use value::{Array, ArrayGuard, Value, ValueGuard};
 pub use wait::{Source, WaitError, wait};
 
 /// Deletes a queue's name, even while it is used.

@@ -148,14 +148,14 @@ impl Settings {
             anonymous: made_up,
             nonce: 0,
             schema: self.schema.clone(),
-            shape: self.shape()?,
+            shape: self.shape(kind)?,
         };
         Ok(Plan { geometry, mode })
     }
 
-    fn shape(&self) -> Result<Shape, OpenError> {
+    fn shape(&self, kind: Kind) -> Result<Shape, OpenError> {
         let Self { capacity, max_message, .. } = *self;
-        if capacity == 0 {
+        if capacity == 0 && kind != Kind::Array {
             return Err(invalid(
                 "capacity 0 (a queue without a limit) is not to be had yet; give a capacity of 1 or more"
                     .to_owned(),
@@ -171,7 +171,7 @@ impl Settings {
         let slot = slot_len(max_message);
         // A ring of that length holds `capacity` messages whatever their lengths.
         let whole = slot.saturating_mul(capacity as usize);
-        let wanted = self.ring_bytes.unwrap_or(DEFAULT_RING).clamp(slot, whole);
+        let wanted = self.ring_bytes.unwrap_or(DEFAULT_RING).clamp(slot, whole.max(slot));
         if wanted > LONGEST_RING {
             return Err(invalid(format!("ring_bytes {wanted} is more than {LONGEST_RING} (16 GiB)")));
         }

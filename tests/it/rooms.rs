@@ -21,7 +21,7 @@ const FLOORS: &[&[&str]] = &[
     &["items", "half"],
     &["bytes", "pipe"],
     &["queue"],
-    &["wait"],
+    &["wait", "value"],
     &["lib"],
 ];
 
