@@ -321,7 +321,8 @@ fn until_ready(words: &[AtomicU64], word: usize, value: u64, daemon: &harness::F
 #[test]
 fn some_hundred_handles_are_counted_and_none_is_left_out() {
     let stage = Stage::new();
-    stage.child("limits::many_handles", &[&stage.name()]).finish();
+    let said = stage.child("limits::many_handles", &[&stage.name()]).finish();
+    println!("{said:?}");
 }
 
 fn many_handles(arguments: &[String]) {
