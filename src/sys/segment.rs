@@ -16,8 +16,8 @@ use super::{check, check_code};
 const DIRECTORY: &str = "/dev/shm";
 /// What their names begin with there.
 const PREFIX: &str = "shmq.";
-/// Allocation is done in steps, because the kernel gives up a step when a signal comes and takes back what it
-/// had allocated in it.
+/// Allocation is done in steps, because some kernels give up a step when a signal comes, and take back what
+/// they had allocated in it.
 const LONGEST_STEP: u64 = 4 << 20;
 /// So short that signals would have to come every few microseconds to keep it from being done.
 const SHORTEST_STEP: u64 = 4096;

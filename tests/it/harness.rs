@@ -344,7 +344,7 @@ impl Child {
     /// The next thing that it says.
     #[track_caller]
     pub(crate) fn next(&mut self) -> String {
-        match self.said.recv_timeout(PATIENCE) {
+        match self.said.recv_timeout(with_long_form(PATIENCE)) {
             Ok(word) => word,
             Err(RecvTimeoutError::Timeout) => panic!("{} says nothing", self.role),
             Err(RecvTimeoutError::Disconnected) => {
@@ -407,7 +407,7 @@ impl Child {
             if let Some(status) = self.process.try_wait().expect("it is our child") {
                 return status;
             }
-            assert!(start.elapsed() < PATIENCE, "{} does not end", self.role);
+            assert!(start.elapsed() < with_long_form(PATIENCE), "{} does not end", self.role);
             nap(ms(1));
         }
     }

@@ -186,8 +186,8 @@ fn leaving_a_removed_queue_while_its_name_is_made_anew_takes_nothing_away() {
 /// A program that makes itself a daemon after it has attached, and closes every descriptor there is. The mapping
 /// stays, the lock that showed that it is alive is gone:
 ///
-/// * its own calls go on as long as no end is held by anybody else; they never hang past a deadline, and
-///   never touch a descriptor that has come to bear the number since;
+/// * its own calls go on as long as nobody else owns an end; they never hang past a deadline, and never touch a
+///   descriptor that has come to bear the number since;
 /// * to the others it is dead: it does not count, and the name may be made anew over it;
 /// * when it leaves it takes nothing along, and what it opens by name works as ever.
 #[test]
@@ -214,7 +214,6 @@ fn closes_every_descriptor(arguments: &[String]) {
     let daemon = fork(|| {
         let queue = Queue::<u64>::create(name, 4).unwrap();
         let other = Queue::<u64>::create(second, 4).unwrap();
-        // The first fork of this process may be the daemon's own.
         faults::close_every_descriptor();
         words[READY].store(1, Ordering::SeqCst);
         wait_for(GO, 1);
@@ -322,7 +321,8 @@ fn until_ready(words: &[AtomicU64], word: usize, value: u64, daemon: &harness::F
 #[test]
 fn some_hundred_handles_are_counted_and_none_is_left_out() {
     let stage = Stage::new();
-    stage.child("limits::many_handles", &[&stage.name()]).finish();
+    let said = stage.child("limits::many_handles", &[&stage.name()]).finish();
+    println!("{said:?}");
 }
 
 fn many_handles(arguments: &[String]) {

@@ -318,7 +318,7 @@ fn rages(arguments: &[String]) {
     for (producer, cut_off) in sums.cut_off.iter().enumerate() {
         assert!(*cut_off <= kills[producer], "producer {producer} has more puts cut off than deaths");
     }
-    // Each death can have left both ends to be taken over, and so can each taker that died at it.
+    // Nobody owns more than one end at a time.
     assert!(stats.recoveries <= of_producers + of_consumers);
 }
 

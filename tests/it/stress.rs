@@ -172,9 +172,8 @@ fn owners_under_signals(arguments: &[String]) {
     let name = &arguments[0];
     let queue = Queue::<u64>::create(name, 4).unwrap();
     let words = shared(2);
-    let mut longest = Duration::ZERO;
+    // As long as the owner lives, there is nothing to be had.
     for restart in [false, true] {
-        // As long as it lives, there is nothing to be had.
         let owner = Owner::of(name, PUT_LOCK);
         let waiter = interrupted(words, restart, || {
             let queue = Queue::<u64>::open(name).unwrap();
@@ -183,25 +182,53 @@ fn owners_under_signals(arguments: &[String]) {
             assert_about(took, ms(300));
         });
         ends(&waiter, words);
-        let waiter = interrupted(words, restart, || Queue::<u64>::open(name).unwrap().put(&1).unwrap());
-        assert!(waiter.has_ended().is_none() && queue.empty());
         owner.dies();
-        longest = longest.max(ends(&waiter, words));
-
-        let owner = Owner::of(name, GET_LOCK);
-        let waiter = interrupted(words, restart, || {
-            assert_eq!(Queue::<u64>::open(name).unwrap().get().unwrap(), 1);
-        });
-        assert!(waiter.has_ended().is_none() && !queue.empty());
-        owner.dies();
-        longest = longest.max(ends(&waiter, words));
-        assert!(queue.empty());
+        queue.put(&9).unwrap();
+        assert_eq!(queue.get().unwrap(), 9);
     }
-    assert_eq!(queue.stats().recoveries, 4);
-    say(&format!("taken over at most {longest:.1?} after the death"));
+    // When it dies, it takes no longer than without signals: about as long as the longest sleep behind an owner,
+    // 20 ms, of which a waiter that signals put off has to wait for many. A busy machine delays some of them, so
+    // the middle one counts, and there are several goes.
+    let mut middles = Vec::new();
+    while middles.last().is_none_or(|middle| *middle > ms(60)) {
+        assert!(middles.len() < 4, "taken over {middles:?} after the death");
+        let mut delays: Vec<_> = [false, true]
+            .repeat(3)
+            .into_iter()
+            .flat_map(|restart| delays_behind_the_dead(&queue, words, restart))
+            .collect();
+        delays.sort_unstable();
+        middles.push(delays[delays.len() / 2]);
+        say(&format!(
+            "taken over {:.1?} after the death, at most {:.1?}",
+            middles[middles.len() - 1],
+            delays[delays.len() - 1]
+        ));
+    }
+    assert_eq!(queue.stats().recoveries, 2 + 12 * middles.len() as u64);
 }
 
-/// The kernel gives up an allocation when a signal comes, and opening pauses while somebody is in the way.
+/// How long after the death of an owner a put and a get that wait behind it end.
+fn delays_behind_the_dead(queue: &Queue<u64>, words: &'static [AtomicU64], restart: bool) -> [Duration; 2] {
+    let name = queue.name();
+    let owner = Owner::of(name, PUT_LOCK);
+    let waiter = interrupted(words, restart, || Queue::<u64>::open(name).unwrap().put(&1).unwrap());
+    assert!(waiter.has_ended().is_none() && queue.empty());
+    owner.dies();
+    let put = ends(&waiter, words);
+
+    let owner = Owner::of(name, GET_LOCK);
+    let waiter = interrupted(words, restart, || {
+        assert_eq!(Queue::<u64>::open(name).unwrap().get().unwrap(), 1);
+    });
+    assert!(waiter.has_ended().is_none() && !queue.empty());
+    owner.dies();
+    let get = ends(&waiter, words);
+    assert!(queue.empty());
+    [put, get]
+}
+
+/// Some kernels give up an allocation when a signal comes, and opening pauses while somebody is in the way.
 #[test]
 fn signals_keep_nobody_from_coming() {
     play("stress::comes_under_signals");
