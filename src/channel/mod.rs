@@ -20,7 +20,7 @@ use crate::sync::condvar::Condvar;
 use crate::sync::holds::Key;
 use crate::sync::mutex::{Refused, Taken, Word};
 use crate::sync::pace::{Pace, Spun};
-use crate::sys::lease::Identity;
+use crate::sys::lease::{Identity, Lease};
 use crate::sys::ofd::Class;
 
 /// A handle's own side of a channel: what it is like, and what the handle has learnt about waiting.
@@ -92,6 +92,12 @@ struct Patience {
     slept: bool,
     /// The deadline has passed, and the last look has been had.
     over: bool,
+}
+
+/// Why the handle cannot wait for an end that another process owns.
+#[cold]
+fn lost(lease: &Lease) -> io::Error {
+    lease.verified_fd().err().unwrap_or_else(forked)
 }
 
 /// The process was forked in the middle of the call, and this is the child.
@@ -205,17 +211,19 @@ impl<'a> Channel<'a> {
         self.ends().get.mutex.unlock(me);
     }
 
+    /// In a child that was forked in the middle of it, it is `Ready` at once: the caller finds out.
     #[inline(never)]
-    fn wait_for_room(self, deadline: Deadline, patience: &mut Patience) -> Look {
+    fn wait_for_room(self, me: Identity, deadline: Deadline, patience: &mut Patience) -> Look {
         let glance = || !self.ring().looks_full();
-        let look = || self.look_for_room();
+        let look = || if me.is_current() { self.look_for_room() } else { Look::Ready };
         wait(&self.ends().not_full.0, &self.port.put_pace, deadline, patience, glance, look)
     }
 
+    /// Likewise.
     #[inline(never)]
-    fn wait_for_message(self, deadline: Deadline, patience: &mut Patience) -> Look {
+    fn wait_for_message(self, me: Identity, deadline: Deadline, patience: &mut Patience) -> Look {
         let glance = || !self.ring().looks_empty();
-        let look = || self.look_for_message();
+        let look = || if me.is_current() { self.look_for_message() } else { Look::Ready };
         wait(&self.ends().not_empty.0, &self.port.get_pace, deadline, patience, glance, look)
     }
 
@@ -321,11 +329,14 @@ impl<'a> Channel<'a> {
 
     /// Waits for a message or the end, and takes neither. False at the deadline.
     pub(crate) fn poll(self, deadline: Deadline) -> io::Result<bool> {
-        self.identity(Turn::Once)?;
+        let me = self.identity(Turn::Once)?;
         let mut patience = Patience::default();
-        let look = self.wait_for_message(deadline, &mut patience);
+        let look = self.wait_for_message(me, deadline, &mut patience);
         if patience.slept {
             self.pass_on_message();
+        }
+        if !me.is_current() {
+            return Err(forked());
         }
         Ok(look != Look::Nothing)
     }

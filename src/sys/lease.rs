@@ -221,6 +221,11 @@ impl Lease {
         None
     }
 
+    /// Whether the lease's file is still open: a program may have closed it by number.
+    pub(crate) fn is_intact(&self) -> bool {
+        self.descriptor.verified().is_ok()
+    }
+
     /// The open file, if it still is the lease's.
     pub(crate) fn verified_fd(&self) -> io::Result<RawFd> {
         self.descriptor.verified()

@@ -127,7 +127,7 @@ impl State {
                     }
                     continue;
                 }
-                Err(Refused::TimedOut | Refused::Forked | Refused::Deadlock) => return None,
+                Err(Refused::TimedOut | Refused::Forked | Refused::Deadlock | Refused::Lost) => return None,
             }
             let region = self.attachment.ring(Lane::First).up_to(self.len);
             return Some(Locked::new(mutex, me, region, Hold::new(key, me)));
