@@ -8,6 +8,7 @@
 //! that nobody is attached to (which `open` attaches to and `create` replaces), or no name at all.
 
 use std::ffi::{CStr, CString};
+use std::fs::File;
 use std::io;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -197,6 +198,23 @@ pub(crate) fn remove(name: &str) -> Result<(), OpenError> {
         }
         patience.pause()?;
     }
+}
+
+/// Opens what bears the name, to look at it only.
+pub(crate) fn open_to_look(name: &str) -> Result<File, OpenError> {
+    check_name(name)?;
+    let file = segment::open_to_look(&path(name)?).map_err(|error| explain_open(name, error))?;
+    let regular = file.metadata().map_err(OpenError::Io)?.is_file();
+    if regular { Ok(file) } else { Err(not_a_file(name)) }
+}
+
+/// Removes what bears the name if it is a segment of ours that is not to be kept and that nobody is attached to.
+/// `name` may be that of a stopgap, too.
+pub(crate) fn remove_if_stale(name: &str) -> bool {
+    let Ok(path) = path(name) else { return false };
+    let stopgap = name.contains(STOPGAP);
+    segment::exists(&path)
+        && matches!(clear_if(name, &path, |header| stopgap || !header.is_persistent()), Ok(Standing::Gone))
 }
 
 /// Sweeps, but the more rarely the more there is to look at in vain.
@@ -479,48 +497,65 @@ impl Attachment {
     }
 
     /// The words of a channel.
-    #[expect(unsafe_code, reason = "the one place where mapped bytes become references")]
     #[inline]
     pub(crate) fn ends(&self, lane: Lane) -> &Ends {
-        let offset = match lane {
-            Lane::First => CHANNEL,
-            Lane::Second => CHANNEL + size_of::<Ends>(),
-        };
-        let words = self.words(offset).cast();
-        // SAFETY: mapped below RING, as long as `self` lives, and aligned as CHANNEL is (asserted in
-        // `layout`); `Ends` is made of atomics and of bytes that nobody touches, for which any bytes
-        // are valid and any writes no data race.
-        unsafe { words.as_ref() }
+        ends_in(&self.mapping, lane)
     }
 
     /// The words that are not on a hot path.
-    #[expect(unsafe_code, reason = "the one place where mapped bytes become references")]
     #[inline]
     pub(crate) fn live(&self) -> &Live {
-        let words = self.words(LIVE).cast();
-        // SAFETY: as in `ends`.
-        unsafe { words.as_ref() }
-    }
-
-    /// The byte at an offset that lies in the segment.
-    #[expect(unsafe_code, reason = "the one place where mapped bytes become references")]
-    #[inline]
-    fn words(&self, offset: usize) -> NonNull<u8> {
-        // SAFETY: every mapping is as long as the geometry says (`segment_len`), which is more than RING, and the
-        // offsets asked for are those of words below RING and of rings.
-        unsafe { self.mapping.base().add(offset) }
+        live_in(&self.mapping)
     }
 
     /// The bytes of a channel's ring.
-    #[expect(unsafe_code, reason = "the one place where the bytes of the ring are named")]
     #[inline]
     pub(crate) fn ring(&self, lane: Lane) -> Region<'_> {
-        let geometry = self.geometry();
-        let base = self.words(geometry.ring_offset(lane));
-        // SAFETY: the mapping is as long as the geometry says (`segment_len`) and lives as long as `self`; rings
-        // begin at multiples of 128.
-        unsafe { Region::new(base, geometry.shape.room()) }
+        ring_in(&self.mapping, self.geometry(), lane)
     }
+}
+
+/// The words of a channel in a mapped segment.
+#[expect(unsafe_code, reason = "the one place where mapped bytes become references")]
+#[inline]
+pub(crate) fn ends_in(mapping: &Mapping, lane: Lane) -> &Ends {
+    let offset = match lane {
+        Lane::First => CHANNEL,
+        Lane::Second => CHANNEL + size_of::<Ends>(),
+    };
+    let words = byte_in(mapping, offset).cast();
+    // SAFETY: mapped below RING, as long as the mapping lives, and aligned as CHANNEL is (asserted in
+    // `layout`); `Ends` is made of atomics and of bytes that nobody touches, for which any bytes
+    // are valid and any writes no data race. Of a read-only mapping they are only ever loaded.
+    unsafe { words.as_ref() }
+}
+
+/// The words of a mapped segment that are not on a hot path.
+#[expect(unsafe_code, reason = "the one place where mapped bytes become references")]
+#[inline]
+pub(crate) fn live_in(mapping: &Mapping) -> &Live {
+    let words = byte_in(mapping, LIVE).cast();
+    // SAFETY: as in `ends_in`.
+    unsafe { words.as_ref() }
+}
+
+/// The bytes of a channel's ring in a mapped segment. It is mapped as long as the geometry says.
+#[expect(unsafe_code, reason = "the one place where the bytes of the ring are named")]
+#[inline]
+pub(crate) fn ring_in<'a>(mapping: &'a Mapping, geometry: &Geometry, lane: Lane) -> Region<'a> {
+    let base = byte_in(mapping, geometry.ring_offset(lane));
+    // SAFETY: the mapping is as long as the geometry says (`segment_len`); rings begin at multiples of 128. Of a
+    // read-only mapping the region is only named.
+    unsafe { Region::new(base, geometry.shape.room()) }
+}
+
+/// The byte at an offset that lies in the segment.
+#[expect(unsafe_code, reason = "the one place where mapped bytes become references")]
+#[inline]
+fn byte_in(mapping: &Mapping, offset: usize) -> NonNull<u8> {
+    // SAFETY: every mapping is as long as the geometry says (`segment_len`), which is more than RING, and the
+    // offsets asked for are those of words below RING and of rings.
+    unsafe { mapping.base().add(offset) }
 }
 
 impl Seat {

@@ -8,6 +8,7 @@
 //! | 1792 to 2559           | the second channel of a pipe                |
 //! | 4096 on                | the ring, and behind it the second channel's |
 
+use std::fmt;
 use std::mem::{offset_of, size_of};
 
 use crate::atomic::{AtomicU32, AtomicU64};
@@ -150,15 +151,25 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    fn name(number: u32) -> String {
-        match number {
-            1 => "queue".to_owned(),
-            2 => "pipe".to_owned(),
-            3 => "one-way pipe".to_owned(),
-            4 => "value".to_owned(),
-            5 => "array".to_owned(),
-            _ => format!("unknown kind {number}"),
+    const ALL: [Self; 5] = [Self::Queue, Self::Pipe, Self::Simplex, Self::Value, Self::Array];
+
+    fn from_number(number: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| *kind as u32 == number)
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Queue => "queue",
+            Self::Pipe => "pipe",
+            Self::Simplex => "one-way pipe",
+            Self::Value => "value",
+            Self::Array => "array",
         }
+    }
+
+    /// Whether it holds messages.
+    pub(crate) fn has_ring(self) -> bool {
+        matches!(self, Self::Queue | Self::Pipe | Self::Simplex)
     }
 }
 
@@ -263,6 +274,17 @@ pub(crate) enum Disbelief {
     Mismatch { field: &'static str, expected: String, found: String },
 }
 
+impl fmt::Display for Disbelief {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotShmq(reason) => f.write_str(reason),
+            Self::Mismatch { field, expected, found } => {
+                write!(f, "its {field} is {found}, this version of shmq expects {expected}")
+            }
+        }
+    }
+}
+
 impl Disbelief {
     pub(crate) fn about(self, name: &str) -> OpenError {
         match self {
@@ -292,6 +314,10 @@ impl UncheckedHeader {
         (raw.magic == MAGIC).then_some(Self(raw))
     }
 
+    pub(crate) fn kind(&self) -> Option<Kind> {
+        Kind::from_number(self.0.kind)
+    }
+
     pub(crate) fn is_persistent(&self) -> bool {
         self.0.flags & PERSISTENT != 0
     }
@@ -313,8 +339,10 @@ impl UncheckedHeader {
         if raw.kind != expected.kind as u32 {
             return Err(Disbelief::Mismatch {
                 field: "kind",
-                expected: Kind::name(expected.kind as u32),
-                found: Kind::name(raw.kind),
+                expected: expected.kind.name().to_owned(),
+                found: self
+                    .kind()
+                    .map_or_else(|| format!("unknown kind {}", raw.kind), |kind| kind.name().to_owned()),
             });
         }
         if raw.flags & !(PERSISTENT | ANONYMOUS) != 0 {

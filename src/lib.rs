@@ -3,6 +3,7 @@
 //! See [`Queue`] for a first program, `docs/design.md` for how it works.
 
 mod access;
+mod admin;
 mod atomic;
 mod attachment;
 mod bytes;
@@ -10,6 +11,7 @@ mod channel;
 mod codec;
 mod deadline;
 mod error;
+mod glimpse;
 mod half;
 mod handover;
 mod items;
@@ -26,6 +28,7 @@ mod tasks;
 mod value;
 mod wait;
 
+pub use admin::{Info, State, inspect, list, peek, remove_stale};
 pub use bytemuck;
 pub use bytes::{ByteConsumer, ByteProducer, ByteQueue, Stats};
 pub use error::{

@@ -1,7 +1,7 @@
 //! Files in /dev/shm and their mappings.
 
 use std::ffi::{CStr, CString, OsStr};
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
@@ -54,6 +54,11 @@ pub(crate) fn exists(path: &CStr) -> bool {
 /// Opens an object without following a link.
 pub(crate) fn open(path: &CStr) -> io::Result<Descriptor> {
     Descriptor::open(path, libc::O_RDWR | libc::O_NOFOLLOW | libc::O_NOCTTY)
+}
+
+/// Opens an object for reading, without following a link.
+pub(crate) fn open_to_look(path: &CStr) -> io::Result<File> {
+    Ok(open_above_standard(path, libc::O_RDONLY | libc::O_NOFOLLOW | libc::O_NOCTTY)?.into())
 }
 
 /// Opens a new object that has no name.
@@ -243,17 +248,17 @@ impl Mapping {
     /// Maps `len` bytes, which the file must have. The description is closed again: it is another than
     /// the lease's, because a mapping would keep the lease's locks alive.
     pub(crate) fn new(file: &OwnedFd, len: usize) -> io::Result<Self> {
+        Self::with(file.as_raw_fd(), len, libc::PROT_READ | libc::PROT_WRITE)
+    }
+
+    /// Maps `len` bytes, which the file must have, not to be written.
+    pub(crate) fn read_only(file: &File, len: usize) -> io::Result<Self> {
+        Self::with(file.as_raw_fd(), len, libc::PROT_READ)
+    }
+
+    fn with(fd: RawFd, len: usize, protection: libc::c_int) -> io::Result<Self> {
         // SAFETY: a new shared mapping at an address of the kernel's choice.
-        let base = unsafe {
-            libc::mmap(
-                ptr::null_mut(),
-                len,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED,
-                file.as_raw_fd(),
-                0,
-            )
-        };
+        let base = unsafe { libc::mmap(ptr::null_mut(), len, protection, libc::MAP_SHARED, fd, 0) };
         if base == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
