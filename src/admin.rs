@@ -132,7 +132,7 @@ fn describe(info: &mut Info, contents: &Contents<'_>) {
     info.kind = geometry.kind.name();
     info.schema.clone_from(&geometry.schema);
     info.persistent = geometry.persistent;
-    info.capacity = Some(geometry.shape.capacity.into());
+    info.capacity = geometry.capacity().map(u64::from);
     info.max_message = geometry.shape.max_message as u64;
     info.recoveries = contents.live().recoveries.load(Relaxed);
     if !geometry.kind.has_ring() {

@@ -132,7 +132,7 @@ fn make_room_for(name: &str, path: &CStr, plan: &Plan) -> Result<Nameless, OpenE
             return Err(OpenError::AlreadyExists { name: name.to_owned() });
         }
         tries += 1;
-        if tries == NO_SPACE_TRIES || plan.geometry.segment_len() as u64 > segment::whole_space() {
+        if tries == NO_SPACE_TRIES || plan.geometry.allocated_len() as u64 > segment::whole_space() {
             return Err(refused);
         }
         pause(Duration::from_micros(random().map_err(OpenError::Io)? % 20_000));
@@ -369,7 +369,7 @@ impl Nameless {
     fn make(name: &str, plan: &Plan) -> Result<Self, OpenError> {
         Self::try_make(name, plan, segment::open_unnamed()).map_err(|error| match error.raw_os_error() {
             Some(libc::ENOSPC | libc::EDQUOT) => {
-                let needed = plan.geometry.segment_len() as u64;
+                let needed = plan.geometry.allocated_len() as u64;
                 OpenError::NoSpace { needed, available: segment::free_space() }
             }
             _ => explain(name, "create the segment", error),
@@ -395,7 +395,10 @@ impl Nameless {
         segment::set_mode(seat.lease.fd(), 0o600)?;
         // First, so that nobody takes a stopgap for a leftover.
         let Joined::As(_) = seat.lease.join(|_| ())? else { return Err(io::ErrorKind::ResourceBusy.into()) };
-        segment::allocate(seat.lease.fd(), len as u64)?;
+        if seat.geometry.shape.is_sparse() {
+            segment::set_len(seat.lease.fd(), len as u64)?;
+        }
+        segment::allocate(seat.lease.fd(), seat.geometry.allocated_len() as u64)?;
         segment::write_start(seat.lease.fd(), &header)?;
         let mapping = Mapping::new(&segment::reopen(seat.lease.fd())?, len)?;
         segment::set_mode(seat.lease.fd(), plan.mode)?;
@@ -461,6 +464,22 @@ impl Attachment {
         let again = Self { mapping, seat };
         again.identity().map_err(OpenError::Io)?;
         Ok(again)
+    }
+
+    /// Gives memory to part of a sparse ring: offset and length. What has memory keeps it and its bytes.
+    pub(crate) fn allocate(&self, lane: Lane, (offset, len): (usize, usize)) -> io::Result<()> {
+        let start = self.geometry().ring_offset(lane) + offset;
+        segment::allocate_range(self.seat.lease.verified_fd()?, start as u64, len as u64)?;
+        self.mapping.populate(start, len);
+        Ok(())
+    }
+
+    /// Takes the memory of part of a sparse ring away.
+    pub(crate) fn free(&self, lane: Lane, (offset, len): (usize, usize)) {
+        let start = self.geometry().ring_offset(lane) + offset;
+        if let (1.., Ok(fd)) = (len, self.seat.lease.verified_fd()) {
+            segment::free_range(fd, start as u64, len as u64);
+        }
     }
 
     /// Leaves before it is dropped: others see that it is gone, while its words can still be written. It must

@@ -15,7 +15,7 @@ use crate::channel::{Channel, Port, Turn};
 use crate::deadline::Deadline;
 use crate::error::{GetError, OpenError, PutError, PutManyError, TaskDoneError};
 use crate::layout::{Expected, Kind, Lane};
-use crate::options::QueueOptions;
+use crate::options::{QueueOptions, no_capacity};
 use crate::tasks::Tasks;
 
 pub use ends::{ByteConsumer, ByteProducer};
@@ -75,13 +75,24 @@ impl ByteQueue {
     /// # Errors
     /// As [`create`](Self::create), but never `InvalidName` or `AlreadyExists`.
     pub fn new(capacity: usize) -> Result<Self, OpenError> {
-        Self::with(QueueOptions::new().capacity(capacity))
+        Self::with(&bounded(capacity)?)
     }
 
-    /// Makes a queue without a limit. Not to be had yet.
+    /// Makes a queue without a limit but memory, under a fresh unique name.
+    ///
+    /// See [`QueueOptions::capacity`].
     ///
     /// # Errors
-    /// [`OpenError::InvalidOptions`], always.
+    /// As [`new`](Self::new).
+    ///
+    /// ```
+    /// let queue = shmq::ByteQueue::unbounded()?;
+    /// for _ in 0..1000 {
+    ///     queue.put(&[0; 1000])?;
+    /// }
+    /// assert_eq!((queue.qsize(), queue.capacity(), queue.full()), (1000, None, false));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn unbounded() -> Result<Self, OpenError> {
         Self::with(&QueueOptions::new())
     }
@@ -94,7 +105,7 @@ impl ByteQueue {
     /// `AlreadyExists` if the name is in use, `InvalidName`, `InvalidOptions` (capacity 0), `NoSpace` if
     /// /dev/shm is too small, `PermissionDenied`, or `Io`.
     pub fn create(name: &str, capacity: usize) -> Result<Self, OpenError> {
-        Self::create_with(QueueOptions::new().capacity(capacity), name)
+        Self::create_with(&bounded(capacity)?, name)
     }
 
     /// Attaches to the queue of this name.
@@ -112,7 +123,7 @@ impl ByteQueue {
     /// Those of [`open`](Self::open) and [`create`](Self::create), but for `NotFound` and
     /// `AlreadyExists`.
     pub fn open_or_create(name: &str, capacity: usize) -> Result<Self, OpenError> {
-        Self::open_or_create_with(QueueOptions::new().capacity(capacity), name)
+        Self::open_or_create_with(&bounded(capacity)?, name)
     }
 
     pub(crate) fn with(options: &QueueOptions) -> Result<Self, OpenError> {
@@ -148,7 +159,7 @@ impl ByteQueue {
 
     /// The most messages that the queue holds; `None` for a queue without a limit.
     pub fn capacity(&self) -> Option<usize> {
-        Some(self.handle.attachment.geometry().shape.capacity as usize)
+        self.handle.attachment.geometry().capacity().map(|capacity| capacity as usize)
     }
 
     /// How many messages there are: exact at one instant during the call. Takes no lock.
@@ -463,6 +474,16 @@ impl ByteQueue {
             .field("closed", &self.is_closed())
             .finish()
     }
+}
+
+/// Whoever names a capacity wants one.
+fn bounded(capacity: usize) -> Result<QueueOptions, OpenError> {
+    if capacity == 0 {
+        return Err(no_capacity());
+    }
+    let mut options = QueueOptions::new();
+    options.capacity(capacity);
+    Ok(options)
 }
 
 impl fmt::Debug for ByteQueue {

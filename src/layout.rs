@@ -15,7 +15,7 @@ use crate::atomic::{AtomicU32, AtomicU64};
 use crate::error::OpenError;
 #[cfg(not(loom))]
 use crate::ring::CURSOR;
-use crate::ring::{LONGEST_RING, Shape, Side, slot_len};
+use crate::ring::{LONGEST_RING, Shape, Side, UNBOUNDED, slot_len};
 use crate::sync::condvar::Condvar;
 use crate::sync::mutex::Mutex;
 
@@ -135,6 +135,8 @@ pub(crate) const LONGEST_MESSAGE: usize = 1 << 30;
 const PERSISTENT: u32 = 1;
 /// The name was made up: nobody will ask for it after a crash.
 const ANONYMOUS: u32 = 2;
+/// The queue has no limit: its ring is sparse, and its capacity says 0.
+const SPARSE: u32 = 4;
 
 /// What a segment holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -223,6 +225,16 @@ impl Geometry {
         self.lanes().last().map_or(RING, |lane| self.ring_offset(*lane) + self.shape.room())
     }
 
+    /// Bytes that must have memory from the start.
+    pub(crate) fn allocated_len(&self) -> usize {
+        if self.shape.is_sparse() { RING } else { self.segment_len() }
+    }
+
+    /// How many messages or elements it holds at most; `None` without a limit.
+    pub(crate) fn capacity(&self) -> Option<u32> {
+        (!self.shape.is_sparse()).then_some(self.shape.capacity)
+    }
+
     /// The channels that there are.
     pub(crate) fn lanes(&self) -> &'static [Lane] {
         match self.kind {
@@ -247,7 +259,9 @@ impl Geometry {
             bytes[at..at + field.len()].copy_from_slice(field);
             at += field.len();
         };
-        let flags = (u32::from(self.persistent) * PERSISTENT) | (u32::from(self.anonymous) * ANONYMOUS);
+        let flags = (u32::from(self.persistent) * PERSISTENT)
+            | (u32::from(self.anonymous) * ANONYMOUS)
+            | (u32::from(self.shape.is_sparse()) * SPARSE);
         let schema_len = u32::try_from(self.schema.len()).unwrap_or(0);
         put(&MAGIC);
         put(&VERSION.to_ne_bytes());
@@ -255,7 +269,7 @@ impl Geometry {
         put(&self.nonce.to_ne_bytes());
         put(&(self.kind as u32).to_ne_bytes());
         put(&schema_len.to_ne_bytes());
-        put(&u64::from(self.shape.capacity).to_ne_bytes());
+        put(&u64::from(self.capacity().unwrap_or(0)).to_ne_bytes());
         put(&(self.shape.max_message as u64).to_ne_bytes());
         put(&(RING as u64).to_ne_bytes());
         put(&(self.shape.ring_len as u64).to_ne_bytes());
@@ -345,7 +359,7 @@ impl UncheckedHeader {
                     .map_or_else(|| format!("unknown kind {}", raw.kind), |kind| kind.name().to_owned()),
             });
         }
-        if raw.flags & !(PERSISTENT | ANONYMOUS) != 0 {
+        if raw.flags & !(PERSISTENT | ANONYMOUS | SPARSE) != 0 {
             return Err(nonsense("flags", raw.flags.into()));
         }
         let shape = self.check_shape()?;
@@ -381,16 +395,22 @@ impl UncheckedHeader {
             Ok(value) if (from..=to).contains(&value) => Ok(value),
             _ => Err(nonsense(field, value)),
         };
-        // Only an array may be empty.
-        let least = usize::from(raw.kind != Kind::Array as u32);
-        let capacity = within("capacity", raw.capacity, least, LARGEST_CAPACITY)?;
+        let sparse = raw.flags & SPARSE != 0;
+        let (least, most) = match self.kind() {
+            Some(Kind::Queue) if sparse => (0, 0),
+            _ if sparse => return Err(nonsense("flags", raw.flags.into())),
+            Some(Kind::Array) => (0, LARGEST_CAPACITY),
+            _ => (1, LARGEST_CAPACITY),
+        };
+        let capacity = within("capacity", raw.capacity, least, most)?;
         let max_message = within("max_message", raw.max_message, 0, LONGEST_MESSAGE)?;
         let ring_len = within("ring length", raw.ring_len, slot_len(max_message), LONGEST_RING)?;
         within("ring offset", raw.ring_offset, RING, RING)?;
         if !ring_len.is_multiple_of(8) {
             return Err(nonsense("ring length", raw.ring_len));
         }
-        let capacity = u32::try_from(capacity).map_err(|_| nonsense("capacity", raw.capacity))?;
+        let capacity = u32::try_from(if sparse { UNBOUNDED as usize } else { capacity })
+            .map_err(|_| nonsense("capacity", raw.capacity))?;
         Ok(Shape { capacity, max_message, ring_len })
     }
 }

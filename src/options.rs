@@ -2,8 +2,9 @@
 
 use crate::attachment::Plan;
 use crate::error::OpenError;
-use crate::layout::{Expected, Geometry, Kind, LARGEST_CAPACITY, LONGEST_MESSAGE, LONGEST_SCHEMA};
-use crate::ring::{LONGEST_RING, Shape, slot_len};
+use crate::layout::{Expected, Geometry, Kind, LARGEST_CAPACITY, LONGEST_MESSAGE, LONGEST_SCHEMA, RING};
+use crate::ring::{CHUNK, LONGEST_RING, Shape, UNBOUNDED, slot_len};
+use crate::sys::segment;
 
 const DEFAULT_MESSAGE: usize = 8 << 10;
 const DEFAULT_MODE: u32 = 0o600;
@@ -48,16 +49,17 @@ impl Default for QueueOptions {
 }
 
 impl QueueOptions {
-    /// The defaults: no capacity yet, messages of up to 8 KiB, not persistent, mode 0600, no label.
+    /// The defaults: no limit, messages of up to 8 KiB, not persistent, mode 0600, no label.
     #[must_use]
     pub fn new() -> Self {
         Self { settings: Settings::new(0, DEFAULT_MESSAGE) }
     }
 
-    /// How many messages the queue holds at most: 1 to 2^31 - 1.
+    /// How many messages the queue holds at most: 1 to 2^31 - 1, or 0 for no limit but memory, the default.
     ///
-    /// The default is 0, which is reserved for queues without a limit and not to be had yet: creating
-    /// one fails with [`OpenError::InvalidOptions`].
+    /// A queue without a limit grows while its consumers are behind and gives the memory back as they catch up;
+    /// when /dev/shm is full, a put fails with [`PutError::NoSpace`](crate::PutError::NoSpace). It holds up to
+    /// 16 GiB.
     pub fn capacity(&mut self, messages: usize) -> &mut Self {
         self.settings.capacity = messages;
         self
@@ -77,7 +79,7 @@ impl QueueOptions {
     /// Each takes its length, rounded up to 8, and 8 more. The default is room for `capacity` longest
     /// messages, but at most 16 MiB; it is never less than one longest message, and more than `capacity`
     /// longest messages is never used. When the ring is full before `capacity` is reached, the queue is
-    /// full. All of it is allocated when the queue is created.
+    /// full. All of it is allocated when the queue is created. A queue without a limit has no use for this.
     pub fn ring_bytes(&mut self, bytes: usize) -> &mut Self {
         self.settings.ring_bytes = Some(bytes);
         self
@@ -155,11 +157,8 @@ impl Settings {
 
     fn shape(&self, kind: Kind) -> Result<Shape, OpenError> {
         let Self { capacity, max_message, .. } = *self;
-        if capacity == 0 && kind != Kind::Array {
-            return Err(invalid(
-                "capacity 0 (a queue without a limit) is not to be had yet; give a capacity of 1 or more"
-                    .to_owned(),
-            ));
+        if capacity == 0 && !matches!(kind, Kind::Array | Kind::Queue) {
+            return Err(no_capacity());
         }
         let capacity = match u32::try_from(capacity) {
             Ok(small) if capacity <= LARGEST_CAPACITY => small,
@@ -169,6 +168,9 @@ impl Settings {
             return Err(invalid(format!("max_message {max_message} is more than {LONGEST_MESSAGE} (1 GiB)")));
         }
         let slot = slot_len(max_message);
+        if capacity == 0 && kind == Kind::Queue {
+            return Ok(Shape { capacity: UNBOUNDED, max_message, ring_len: sparse_len(slot)? });
+        }
         // A ring of that length holds `capacity` messages whatever their lengths.
         let whole = slot.saturating_mul(capacity as usize);
         let wanted = self.ring_bytes.unwrap_or(DEFAULT_RING).clamp(slot, whole.max(slot));
@@ -177,6 +179,32 @@ impl Settings {
         }
         Ok(Shape { capacity, max_message, ring_len: wanted.next_multiple_of(8).min(LONGEST_RING) })
     }
+}
+
+/// The ring of a queue without a limit takes no memory for itself, so it may be as long as there could ever be use
+/// for: twice the memory that there is.
+fn sparse_len(slot: usize) -> Result<usize, OpenError> {
+    let least = 4 * CHUNK + 2 * slot;
+    let whole = usize::try_from(segment::whole_space()).unwrap_or(usize::MAX);
+    let limit = segment::file_size_limit().map_err(OpenError::Io)?;
+    let file = usize::try_from(limit).unwrap_or(usize::MAX).saturating_sub(RING + slot);
+    let wanted = whole.saturating_mul(2).max(least).min(LONGEST_RING - CHUNK).min(file);
+    if wanted < least {
+        return Err(invalid(format!(
+            "the limit on file size is {limit} bytes, a queue without a limit needs {} with this max_message; raise it \
+             (ulimit -f, RLIMIT_FSIZE) or give a capacity",
+            RING + slot + least
+        )));
+    }
+    Ok(wanted - wanted % 8)
+}
+
+pub(crate) fn no_capacity() -> OpenError {
+    invalid(
+        "capacity 0; give a capacity of 1 or more, or make a queue without a limit with unbounded() or with \
+         QueueOptions"
+            .to_owned(),
+    )
 }
 
 fn invalid(reason: String) -> OpenError {

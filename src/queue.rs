@@ -84,10 +84,22 @@ impl<T> Queue<T> {
         ByteQueue::new(capacity).map(Self::from)
     }
 
-    /// Makes a queue without a limit. Not to be had yet.
+    /// Makes a queue without a limit but memory, under a fresh unique name.
+    ///
+    /// It grows while its consumers are behind, and gives the memory back as they catch up; see
+    /// [`QueueOptions::capacity`].
     ///
     /// # Errors
-    /// [`OpenError::InvalidOptions`], always.
+    /// As [`new`](Self::new).
+    ///
+    /// ```
+    /// let queue = shmq::Queue::unbounded()?;
+    /// for number in 0..10_000 {
+    ///     queue.put(&number)?;
+    /// }
+    /// assert_eq!(queue.qsize(), 10_000);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn unbounded() -> Result<Self, OpenError> {
         ByteQueue::unbounded().map(Self::from)
     }

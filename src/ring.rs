@@ -2,6 +2,7 @@
 //!
 //! Whoever calls holds the lock of the end that it changes; the other end may move meanwhile.
 
+use std::cmp::Ordering::{Equal, Greater, Less};
 use std::collections::TryReserveError;
 use std::io;
 
@@ -15,6 +16,11 @@ const UNIT: usize = 8;
 const PREFIX: usize = 8;
 /// The longest ring, in bytes.
 pub(crate) const LONGEST_RING: usize = ((1 << 31) - 1) * UNIT;
+/// The capacity of a ring without a limit. Such a ring is *sparse*: as long as it can be, and only the chunks that
+/// hold messages have memory.
+pub(crate) const UNBOUNDED: u32 = 1 << 31;
+/// Memory comes and goes in pieces of this.
+pub(crate) const CHUNK: usize = 256 << 10;
 
 /// Bytes that a slot takes for a message of `len` bytes.
 pub(crate) const fn slot_len(len: usize) -> usize {
@@ -61,6 +67,11 @@ impl Cursor {
 /// | `cursor`     | who *holds* this end         | `SeqCst` read-modify-write: it is U of `sync::condvar` |
 /// | `other_seen` | the owner of this end's lock | Relaxed: only the owner reads it                      |
 /// | totals       | the owner of this end's lock | Relaxed: for the curious                              |
+/// | `extent`     | the owner of this end's lock | Release: what was freed may be allocated again        |
+///
+/// `extent` is of use in a sparse ring only. In the put end it is where the allocated chunks end, in the get end
+/// where they begin. Killed before its store: the chunk was allocated (freed) and nobody says so; the next owner does
+/// it again, which changes nothing, because producers keep clear of what is not said to be free. After it: it is said.
 ///
 /// Others load the cursor with `SeqCst` (an Acquire that is also L of `sync::condvar` for an end that is held).
 /// Stopped for an hour or killed before the store of `cursor`: the messages are not there (not removed),
@@ -76,8 +87,9 @@ pub(crate) struct Side {
     other_seen: AtomicU64,
     messages: AtomicU64,
     bytes: AtomicU64,
+    extent: AtomicU64,
     /// Up to the next pair of cache lines, where a side begins 8 bytes after one (asserted in `layout`).
-    apart: [u64; 12],
+    apart: [u64; 11],
     cursor: AtomicU64,
 }
 
@@ -92,7 +104,8 @@ impl Side {
             other_seen: AtomicU64::new(0),
             messages: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
-            apart: [0; 12],
+            extent: AtomicU64::new(0),
+            apart: [0; 11],
             cursor: AtomicU64::new(0),
         }
     }
@@ -211,6 +224,12 @@ impl Shape {
         self.ring_len + slot_len(self.max_message) - UNIT
     }
 
+    /// Whether there is no limit to the messages but memory.
+    #[inline]
+    pub(crate) const fn is_sparse(&self) -> bool {
+        self.capacity == UNBOUNDED
+    }
+
     /// How many messages lie between two cursors, which must make sense together.
     #[inline]
     fn pending(&self, head: Cursor, tail: Cursor) -> Result<u32, Corrupt> {
@@ -234,7 +253,16 @@ impl Shape {
         let pending = tail.number().wrapping_sub(head.number());
         // Where the tail is past the head the difference wraps, and is longer than any slot.
         let gap = head.offset().wrapping_sub(tail.offset());
-        let fits = if pending == 0 { gap == 0 } else { gap >= slot_len(self.max_message) };
+        let need = slot_len(self.max_message);
+        let fits = if self.is_sparse() {
+            // Here `head` is where the allocated chunks begin. The last of them before that is left alone, so that
+            // they never meet.
+            tail.offset() > head.offset() || gap >= need + CHUNK || (pending == 0 && gap == 0)
+        } else if pending == 0 {
+            gap == 0
+        } else {
+            gap >= need
+        };
         fits && pending < self.capacity && tail.offset() < self.ring_len
     }
 
@@ -321,8 +349,63 @@ impl<'a> Ring<'a> {
     pub(crate) fn look_for_room_after(&self, run: &Run) -> Result<bool, Corrupt> {
         let head = self.get.load();
         self.shape.pending(head, run.next)?;
-        self.put.other_seen.store(head.0, Ordering::Relaxed);
-        Ok(self.shape.has_room(head, run.next))
+        let oldest = self.oldest(head);
+        self.put.other_seen.store(oldest.0, Ordering::Relaxed);
+        Ok(self.shape.has_room(oldest, run.next))
+    }
+
+    /// What a producer must keep clear of: the head, or in a sparse ring the beginning of the allocated chunks.
+    #[inline]
+    fn oldest(&self, head: Cursor) -> Cursor {
+        if !self.shape.is_sparse() {
+            return head;
+        }
+        let freed = usize::try_from(self.get.extent.load(Ordering::Acquire)).unwrap_or(0);
+        Cursor::new(head.number(), freed.min(self.shape.ring_len))
+    }
+
+    /// The chunk to allocate before a message of `len` bytes can be written behind `run`: offset and length. For the
+    /// owner of the put end of a sparse ring.
+    pub(crate) fn unallocated(&self, run: &Run, len: usize) -> Result<Option<(usize, usize)>, Corrupt> {
+        let room = self.shape.room();
+        let allocated = usize::try_from(self.put.extent.load(Ordering::Relaxed)).unwrap_or(usize::MAX);
+        if allocated >= room || !allocated.is_multiple_of(CHUNK) {
+            return Err(Corrupt("the allocated part of the ring ends outside of it"));
+        }
+        let start = run.next.offset();
+        // Where it ends before the tail it has wrapped around: all up to the end of the ring is allocated.
+        let limit = if allocated < start { room } else { allocated };
+        let covered = start + slot_len(len) <= limit;
+        Ok((!covered).then(|| (allocated, CHUNK.min(room - allocated))))
+    }
+
+    /// The chunk that `unallocated` named has been allocated.
+    pub(crate) fn allocated(&self, (offset, len): (usize, usize)) {
+        let next = if offset + len >= self.shape.room() { 0 } else { offset + len };
+        self.put.extent.store(next as u64, Ordering::Release);
+    }
+
+    /// The chunks behind the head that still have memory: up to two ranges of offset and length. For the owner of the
+    /// get end of a sparse ring.
+    pub(crate) fn reclaimable(&self) -> Option<[(usize, usize); 2]> {
+        let room = self.shape.room();
+        let from = usize::try_from(self.get.extent.load(Ordering::Relaxed)).unwrap_or(0).min(room);
+        let to = self.chunk_of_head();
+        match from.cmp(&to) {
+            Less => Some([(from, to - from), (0, 0)]),
+            Equal => None,
+            Greater => Some([(from, room - from), (0, to)]),
+        }
+    }
+
+    /// What `reclaimable` named has been freed.
+    pub(crate) fn reclaimed(&self) {
+        self.get.extent.store(self.chunk_of_head() as u64, Ordering::Release);
+    }
+
+    fn chunk_of_head(&self) -> usize {
+        let head = self.get.own().offset();
+        head - head % CHUNK
     }
 
     #[inline]
@@ -448,7 +531,7 @@ impl<'a> Ring<'a> {
 
     /// Forgets what a dead owner of the put end had seen of the other side, and counts what it had not.
     pub(crate) fn refresh_put(&self) {
-        self.put.other_seen.store(self.get.load().0, Ordering::Relaxed);
+        self.put.other_seen.store(self.oldest(self.get.load()).0, Ordering::Relaxed);
         self.put.recount();
     }
 
@@ -471,6 +554,9 @@ impl<'a> Ring<'a> {
     /// does not move while there is no room.
     #[inline]
     pub(crate) fn looks_full(&self) -> bool {
+        if self.shape.is_sparse() {
+            return false;
+        }
         let tail = self.put.load();
         let head = self.get.load();
         self.shape.pending(head, tail).is_ok() && !self.shape.has_room(head, tail)

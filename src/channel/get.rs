@@ -203,15 +203,42 @@ impl<'a> Channel<'a> {
         match turn {
             Turn::Once => {
                 self.ring().commit_get(run);
+                self.shrink();
                 self.unlock_get(me);
             }
-            Turn::Held(_) => self.ring().commit_held_get(run),
+            Turn::Held(_) => {
+                self.ring().commit_held_get(run);
+                self.shrink();
+            }
         }
         self.ends().not_full.0.notify(run.messages());
         if slept {
             self.pass_on_message();
         }
         taken
+    }
+
+    /// Gives back the memory behind the head of a sparse ring, when the head has left a chunk.
+    ///
+    /// Killed before it or in the middle: the next owner does it. That it was done is stored last, and producers keep
+    /// clear of the chunks until then.
+    #[inline(always)]
+    pub(super) fn shrink(self) {
+        if self.port.shape.is_sparse()
+            && let Some(chunks) = self.ring().reclaimable()
+        {
+            self.free(chunks);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn free(self, chunks: [(usize, usize); 2]) {
+        // What cannot be freed now is as good as freed: it is memory that the next lap finds allocated.
+        for chunk in chunks {
+            self.segment.free(self.port.lane, chunk);
+        }
+        self.ring().reclaimed();
     }
 
     #[cold]

@@ -1,5 +1,7 @@
 //! Putting: one message, one written in place, or many.
 
+use std::io;
+
 use super::{Channel, Look, Partly, Patience, Turn, forked, lost};
 use crate::deadline::Deadline;
 use crate::error::{Corrupt, PutError};
@@ -17,6 +19,7 @@ impl Channel<'_> {
         let me = self.identity(turn).map_err(PutError::Io)?;
         let slept = self.turn_to_put(me, turn, deadline)?;
         let ring = self.ring();
+        self.grow(me, turn, &ring.tail(), message.len())?;
         let run = ring.write(ring.tail(), message);
         self.finish_put(me, turn, run, slept)
     }
@@ -35,6 +38,7 @@ impl Channel<'_> {
         self.check_len(len)?;
         let me = self.identity(turn).map_err(PutError::Io)?;
         let slept = self.turn_to_put(me, turn, deadline)?;
+        self.grow(me, turn, &self.ring().tail(), len)?;
         let unlock = UnlockPut { channel: self, me, turn };
         let hold = (!turn.is_held()).then(|| Hold::new(self.put_key(), me));
         let ring = self.ring();
@@ -66,9 +70,18 @@ impl Channel<'_> {
             let mut count = 0;
             while let Ok(so_far) = run
                 && (count == 0 || self.has_room_after(&so_far))
-                && let Some(message) = messages.next()
+                && let Some(message) = messages.peek()
             {
+                if self.port.shape.is_sparse()
+                    && let Err(error) = self.allocate(&so_far, message.len())
+                {
+                    if count == 0 {
+                        return Err((done, self.abandon_put(me, turn, error)));
+                    }
+                    break;
+                }
                 run = ring.write(so_far, message);
+                messages.next();
                 count += 1;
             }
             self.finish_put(me, turn, run, slept).map_err(|error| (done, error))?;
@@ -145,6 +158,9 @@ impl Channel<'_> {
             if !turn.is_held() {
                 self.unlock_put(me);
             }
+            if self.port.shape.is_sparse() && room == Ok(false) {
+                return Err(self.give_up_put(&patience, PutError::NoSpace));
+            }
             if let Err(error) = room {
                 return Err(self.give_up_put(&patience, error.into()));
             }
@@ -165,6 +181,28 @@ impl Channel<'_> {
             Refused::Lost => PutError::Io(lost(self.segment.lease())),
             Refused::TimedOut => self.give_up_put(patience, PutError::Full),
         }
+    }
+
+    /// Sees to it that a message of `len` bytes can be written behind `run`: a sparse ring may need memory for it.
+    #[inline(always)]
+    fn grow(self, me: Identity, turn: Turn, run: &Run, len: usize) -> Result<(), PutError> {
+        if self.port.shape.is_sparse() && self.ring().unallocated(run, len) != Ok(None) {
+            return self.allocate(run, len).map_err(|error| self.abandon_put(me, turn, error));
+        }
+        Ok(())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn allocate(self, run: &Run, len: usize) -> Result<(), PutError> {
+        while let Some(chunk) = self.ring().unallocated(run, len)? {
+            match self.segment.allocate(self.port.lane, chunk) {
+                Ok(()) => self.ring().allocated(chunk),
+                Err(error) if error.kind() == io::ErrorKind::StorageFull => return Err(PutError::NoSpace),
+                Err(error) => return Err(PutError::Io(error)),
+            }
+        }
+        Ok(())
     }
 
     /// Whether there is room, by a look at the other side if need be. For the owner of the put end.

@@ -107,8 +107,9 @@ fn a_flipped_bit_is_refused_or_harmless() {
 
 #[test]
 fn nonsense_in_each_number_is_named() {
-    let cases: [(usize, u64, &str); 9] = [
-        (12, 4, "flags"),
+    let cases: [(usize, u64, &str); 10] = [
+        (12, 8, "flags"),
+        (12, 4, "capacity"),
         (28, 65, "label"),
         (32, 0, "capacity"),
         (32, 1 << 31, "capacity"),

@@ -32,6 +32,8 @@ const LONGEST_LOCK_SLICE: Duration = Duration::from_millis(20);
 const STARVING: Duration = Duration::from_millis(1);
 /// How long a newcomer lets a free word lie for the starved one.
 const POLITENESS: Duration = Duration::from_micros(50);
+/// How often a call past its deadline tries to take a lock that was free when it looked.
+const MISSES: u32 = 64;
 /// How long a call past its deadline still waits for an owner who is in the middle of a call.
 const GRACE: Duration = Duration::from_millis(1);
 
@@ -255,6 +257,7 @@ impl<'a> Waiter<'a> {
 
     #[cold]
     fn lock(mut self) -> Result<Taken, Refused> {
+        let mut missed = 0;
         loop {
             // A signal handler may have forked while we slept.
             if !self.me.is_current() {
@@ -264,6 +267,12 @@ impl<'a> Waiter<'a> {
             if word & OWNER == 0 {
                 if let Some(taken) = self.take(word) {
                     return Ok(taken);
+                }
+                // A free lock is taken whatever the deadline, but not from who keeps changing the word.
+                missed += 1;
+                if missed > MISSES && self.is_late(word) {
+                    self.give_up();
+                    return Err(Refused::TimedOut);
                 }
                 continue;
             }

@@ -142,12 +142,32 @@ pub(crate) fn allocate(fd: RawFd, len: u64) -> io::Result<()> {
             ),
         ));
     }
+    allocate_range(fd, 0, len)
+}
+
+/// Makes the file `len` bytes long without giving them memory.
+pub(crate) fn set_len(fd: RawFd, len: u64) -> io::Result<()> {
+    // SAFETY: no memory is passed.
+    check(unsafe { libc::ftruncate(fd, len.cast_signed()) }).map(drop)
+}
+
+/// Takes the memory of a range of the file away; it reads as zeroes then. What cannot be freed stays.
+pub(crate) fn free_range(fd: RawFd, start: u64, len: u64) {
+    let how = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+    // SAFETY: no memory is passed.
+    unsafe { libc::fallocate(fd, how, start.cast_signed(), len.cast_signed()) };
+}
+
+/// Gives memory to a range of the file: touching it later cannot fail.
+pub(crate) fn allocate_range(fd: RawFd, start: u64, len: u64) -> io::Result<()> {
     let mut done = 0;
     let mut next = LONGEST_STEP;
     while done < len {
         let step = next.min(len - done);
         // SAFETY: no memory is passed.
-        match check_code(unsafe { libc::posix_fallocate(fd, done.cast_signed(), step.cast_signed()) }) {
+        match check_code(unsafe {
+            libc::posix_fallocate(fd, (start + done).cast_signed(), step.cast_signed())
+        }) {
             Ok(()) => {
                 done += step;
                 next = (step * 2).min(LONGEST_STEP);
@@ -160,7 +180,8 @@ pub(crate) fn allocate(fd: RawFd, len: u64) -> io::Result<()> {
     Ok(())
 }
 
-fn file_size_limit() -> io::Result<u64> {
+/// The longest file that this process may make.
+pub(crate) fn file_size_limit() -> io::Result<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is ours to write to.
     check(unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut limit) })?;
@@ -264,6 +285,16 @@ impl Mapping {
         }
         let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
         Ok(Self { base, len })
+    }
+
+    /// Has the pages of a range, which have memory, mapped at once instead of one by one when they are touched.
+    pub(crate) fn populate(&self, start: usize, len: usize) {
+        if start < self.len && len <= self.len - start {
+            // SAFETY: in the mapping, as just checked.
+            let range = unsafe { self.base.add(start) };
+            // SAFETY: mapped by `new`; it changes no bytes. An error leaves the pages to be mapped when touched.
+            unsafe { libc::madvise(range.as_ptr().cast(), len, libc::MADV_POPULATE_WRITE) };
+        }
     }
 
     /// The first byte, aligned to a page.

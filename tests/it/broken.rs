@@ -264,7 +264,8 @@ fn nonsense_in_any_field_of_the_header_is_refused() {
     let whole = specimen(&stage);
     let name = stage.litter();
     let mut broken = vec![
-        ("flags", with_u32(&whole, FLAGS, 4)),
+        ("flags", with_u32(&whole, FLAGS, 8)),
+        ("capacity", with_u32(&whole, FLAGS, 4)),
         ("flags", with_u32(&whole, FLAGS, u32::MAX)),
         ("label", with_u32(&whole, SCHEMA_LEN, 65)),
         ("label", with_u32(&whole, SCHEMA_LEN, u32::MAX)),

@@ -899,13 +899,6 @@ fn errors_turn_into_io_errors_of_the_fitting_kind() {
     assert_eq!(io::Error::from(invalid).kind(), ErrorKind::InvalidInput);
 }
 
-#[test]
-fn a_queue_without_a_limit_says_that_it_is_not_to_be_had_yet() {
-    let error = Queue::<u8>::unbounded().unwrap_err();
-    assert!(matches!(error, OpenError::InvalidOptions { .. }), "{error}");
-    assert!(matches!(ByteQueue::unbounded(), Err(OpenError::InvalidOptions { .. })));
-}
-
 /// The parent waits here for a child that waits for it: the handshake of the harness itself.
 #[test]
 fn a_child_that_never_ran_fails_the_test() {
