@@ -4,13 +4,19 @@
 //! names that nobody else uses, and a deadline.
 
 #[cfg(test)]
+mod any_bytes;
+#[cfg(test)]
 mod broken;
 #[cfg(test)]
 mod death;
 #[cfg(test)]
 mod fork;
 #[cfg(test)]
+mod hand;
+#[cfg(test)]
 mod harness;
+#[cfg(test)]
+mod lock_words;
 #[cfg(test)]
 mod names;
 #[cfg(test)]
@@ -27,9 +33,11 @@ mod small_shm;
 /// What a child process does, by name: the table from which `harness::child` picks.
 #[cfg(test)]
 const ROLES: &[&[(&str, harness::Role)]] = &[
+    any_bytes::ROLES,
     broken::ROLES,
     death::ROLES,
     fork::ROLES,
+    lock_words::ROLES,
     names::ROLES,
     processes::ROLES,
     semantics::ROLES,
