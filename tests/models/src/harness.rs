@@ -108,4 +108,46 @@ impl Process {
             Ok(byte[0])
         })
     }
+
+    /// Locks the put end, puts a message or does not come so far, and dies with the lock. Whether there is
+    /// a message of it; there is none if the channel was closed before.
+    pub(crate) fn die_in_put(&self, message: Option<u8>) -> Option<u8> {
+        let me = self.lease.identity().unwrap();
+        let inside = self.segment.ends.put.mutex.lock(&self.lease, me, Deadline::Never).is_ok();
+        let message = message.filter(|_| inside);
+        if let Some(message) = message {
+            let ring = self.channel().ring;
+            ring.refresh_put();
+            ring.commit_put(ring.write(&[message]).unwrap());
+        }
+        self.lease.die();
+        message
+    }
+
+    /// Locks the get end, takes a message or does not come so far, and dies with the lock. What it took.
+    pub(crate) fn die_in_get(&self, takes: bool) -> Option<u8> {
+        let me = self.lease.identity().unwrap();
+        self.segment.ends.get.mutex.lock(&self.lease, me, Deadline::Never).unwrap();
+        let ring = self.channel().ring;
+        ring.refresh_get();
+        let taken = ring.look_for_first().unwrap().filter(|_| takes).map(|message| {
+            let mut byte = [0];
+            message.copy_to(&mut byte).unwrap();
+            ring.commit_get(&message);
+            byte[0]
+        });
+        self.lease.die();
+        taken
+    }
+
+    /// Dies in the middle of taking over from `owner`: it holds the byte and has not changed the word.
+    pub(crate) fn die_in_take_over(&self, owner: u32) {
+        let seized = self.lease.seize(owner);
+        self.lease.die();
+        std::mem::forget(seized);
+    }
+
+    pub(crate) fn close(&self) {
+        self.channel().close();
+    }
 }
