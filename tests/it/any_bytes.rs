@@ -102,14 +102,23 @@ pub(crate) struct User<'a> {
     thread: u64,
     calls: u64,
     late: u64,
-    longest: Duration,
+    /// By how much the latest call was late, and which.
+    longest: (Duration, &'static str),
 }
 
 impl<'a> User<'a> {
     pub(crate) fn new(name: &'a str, random: Random, handle: ByteQueue) -> Self {
         static THREADS: AtomicU64 = AtomicU64::new(0);
         let thread = THREADS.fetch_add(1, Ordering::Relaxed);
-        Self { name, random, handles: vec![handle], thread, calls: 0, late: 0, longest: Duration::ZERO }
+        Self {
+            name,
+            random,
+            handles: vec![handle],
+            thread,
+            calls: 0,
+            late: 0,
+            longest: (Duration::ZERO, "none"),
+        }
     }
 
     /// Makes a call that has this long, and says how long it took.
@@ -132,7 +141,7 @@ impl<'a> User<'a> {
         }
         self.calls += 1;
         self.late += u64::from(over > LATE + busy());
-        self.longest = self.longest.max(over);
+        self.longest = self.longest.max((over, what));
         (returned, took)
     }
 
@@ -221,7 +230,7 @@ impl<'a> User<'a> {
     }
 
     fn done(&self) -> String {
-        format!("{} {} {}", self.calls, self.late, self.longest.as_micros())
+        format!("{} {} {} {}", self.calls, self.late, self.longest.0.as_micros(), self.longest.1)
     }
 }
 
@@ -524,17 +533,19 @@ fn vandalises(arguments: &[String]) {
 struct Tally {
     calls: u64,
     late: u64,
-    longest: Duration,
+    longest: (Duration, String),
 }
 
 impl Tally {
     fn add(&mut self, said: &[String]) {
         for line in said {
-            let numbers: Vec<u64> = line.split(' ').map_while(|word| word.parse().ok()).collect();
-            let [calls, late, longest] = numbers[..] else { continue };
+            let words: Vec<&str> = line.splitn(4, ' ').collect();
+            let [calls, late, longest, what] = words[..] else { continue };
+            let [calls, late, longest] = [calls, late, longest].map(|word| word.parse::<u64>().unwrap());
             self.calls += calls;
             self.late += late;
-            self.longest = self.longest.max(Duration::from_micros(longest));
+            let longest = (Duration::from_micros(longest), what.to_owned());
+            self.longest = self.longest.clone().max(longest);
         }
     }
 }

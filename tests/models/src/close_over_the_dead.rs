@@ -130,7 +130,7 @@ fn the_taker_of_the_put_end_dies_in_its_own_put() {
 /// Both get what is left, one message each, and there is nothing more for the third. (Two who wait at once
 /// for the end of a third can keep loom busy with each other for ever.)
 fn two_take_the_get_end_over(getting: impl Fn(&Arc<Segment>) -> [Arc<Process>; 2] + Send + Sync + 'static) {
-    explore_with_deaths(3, move || {
+    explore_with_deaths(2, move || {
         let (segment, left) = get_end_of_the_dead(&[7, 8, 9], true);
         let closing = Process::attach(&segment, 3);
         let gets = getting(&segment).map(|it| spawn(&it, |it| it.get().unwrap()));
