@@ -497,10 +497,17 @@ fn vandalises(arguments: &[String]) {
             over.store(true, Ordering::Relaxed);
         });
         let mut harms = 0_u64;
-        let pause = Duration::from_micros([0, 1, 20, 200, 1000][vandal.random.index(5)]);
+        // Half of them hardly ever leave anything broken.
+        let flickers = vandal.random.below(2) == 0;
         while !over.load(Ordering::Relaxed) {
             let part = part.unwrap_or_else(|| Part::any(&mut vandal.random));
-            vandal.harm(part);
+            let pause = Duration::from_micros([0, 0, 1, 20, 200, 1000][vandal.random.index(6)]);
+            if flickers && vandal.random.below(16) != 0 {
+                // Many, since a call looks at a word twice within some nanoseconds.
+                (0..500).for_each(|_| vandal.flicker(part));
+            } else {
+                vandal.harm(part);
+            }
             harms += 1;
             vandal.look_at_owners();
             match vandal.random.below(256) {

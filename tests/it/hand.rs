@@ -6,6 +6,7 @@
 #![expect(unsafe_code, reason = "a mapping: what std does not offer")]
 
 use std::fs;
+use std::hint::spin_loop;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
@@ -305,6 +306,18 @@ impl Vandal {
         if part == Part::Header && self.random.below(8) == 0 {
             self.lie();
         }
+    }
+
+    /// Changes one word for a moment only: all around it makes sense, before and after, so that calls come as
+    /// far as to look at it twice.
+    pub(crate) fn flicker(&mut self, part: Part) {
+        let place = part.place(&self.hand, &mut self.random);
+        let value = self.value(part);
+        let before = self.hand.long(at(place)).swap(value, Relaxed);
+        for _ in 0..self.random.below(64) {
+            spin_loop();
+        }
+        self.hand.set_u64(place, before);
     }
 
     /// A header that is not true but adds up.
