@@ -4,6 +4,8 @@
 //! names that nobody else uses, and a deadline.
 
 #[cfg(test)]
+mod any_bytes;
+#[cfg(test)]
 mod broken;
 #[cfg(test)]
 mod death;
@@ -14,9 +16,13 @@ mod fire;
 #[cfg(test)]
 mod fork;
 #[cfg(test)]
+mod hand;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod limits;
+#[cfg(test)]
+mod lock_words;
 #[cfg(test)]
 mod names;
 #[cfg(test)]
@@ -37,11 +43,13 @@ mod stress;
 /// What a child process does, by name: the table from which `harness::child` picks.
 #[cfg(test)]
 const ROLES: &[&[(&str, harness::Role)]] = &[
+    any_bytes::ROLES,
     broken::ROLES,
     death::ROLES,
     fire::ROLES,
     fork::ROLES,
     limits::ROLES,
+    lock_words::ROLES,
     names::ROLES,
     processes::ROLES,
     semantics::ROLES,

@@ -25,6 +25,7 @@ mod sync;
 mod sys;
 
 mod close;
+mod close_over_the_dead;
 mod exclusion;
 mod harness;
 mod take_over;
