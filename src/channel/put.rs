@@ -35,6 +35,10 @@ impl Channel<'_> {
         self.check_len(len)?;
         let me = self.identity(turn).map_err(PutError::Io)?;
         let slept = self.turn_to_put(me, turn, deadline)?;
+        if turn.is_held() && self.is_closed() {
+            // The commit would find that out, but only after `fill` has run for nothing.
+            return Err(PutError::Closed);
+        }
         let unlock = UnlockPut { channel: self, me, turn };
         let hold = (!turn.is_held()).then(|| Hold::new(self.put_key(), me));
         let ring = self.ring();
