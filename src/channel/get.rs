@@ -141,6 +141,7 @@ impl<'a> Channel<'a> {
                 self.port.get_pace.lag();
             }
             if !turn.is_held() {
+                self.make_way_for_held_get(&patience);
                 self.lock_get_open(me, deadline, &patience)?;
             }
             let first = self.first();
@@ -158,6 +159,14 @@ impl<'a> Channel<'a> {
                 Look::Closed => return Err(GetError::Closed),
                 Look::Nothing => return Err(self.give_up_get(&patience, GetError::Empty)),
             }
+        }
+    }
+
+    /// The wake-up that ended our sleep may have been meant for somebody who has held the end since, and sleeps
+    /// too: we are about to wait until it lets go.
+    fn make_way_for_held_get(self, patience: &Patience) {
+        if patience.slept && self.ends().get.mutex.look().is_held() {
+            self.pass_on_message();
         }
     }
 
