@@ -4,6 +4,8 @@
 //! names that nobody else uses, and a deadline.
 
 #[cfg(test)]
+mod batches;
+#[cfg(test)]
 mod broken;
 #[cfg(test)]
 mod death;
@@ -11,6 +13,14 @@ mod death;
 mod fork;
 #[cfg(test)]
 mod harness;
+#[cfg(test)]
+mod held;
+#[cfg(test)]
+mod holders;
+#[cfg(test)]
+mod in_place;
+#[cfg(test)]
+mod joinable;
 #[cfg(test)]
 mod names;
 #[cfg(test)]
@@ -27,9 +37,14 @@ mod small_shm;
 /// What a child process does, by name: the table from which `harness::child` picks.
 #[cfg(test)]
 const ROLES: &[&[(&str, harness::Role)]] = &[
+    batches::ROLES,
     broken::ROLES,
     death::ROLES,
     fork::ROLES,
+    held::ROLES,
+    holders::ROLES,
+    in_place::ROLES,
+    joinable::ROLES,
     names::ROLES,
     processes::ROLES,
     semantics::ROLES,
