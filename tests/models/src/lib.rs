@@ -26,5 +26,6 @@ mod sys;
 mod close;
 mod exclusion;
 mod harness;
+mod held;
 mod take_over;
 mod wake_ups;
