@@ -164,7 +164,7 @@ fn whoever_waits_for_a_held_end_is_woken_when_it_is_dropped() {
                 queue.put(b"x").unwrap();
                 Instant::now()
             });
-            nap(ms(75)); // by now it sleeps for 20 ms at a time
+            nap(ms(65)); // by now it sleeps for 20 ms at a time, and has just begun to
             let dropped = Instant::now();
             drop(producer);
             let took = waiter.join().unwrap().saturating_duration_since(dropped);
@@ -180,7 +180,7 @@ fn whoever_waits_for_a_held_end_is_woken_when_it_is_dropped() {
                 queue.get().unwrap();
                 Instant::now()
             });
-            nap(ms(75));
+            nap(ms(65));
             let dropped = Instant::now();
             drop(consumer);
             waiter.join().unwrap().saturating_duration_since(dropped)
@@ -514,7 +514,7 @@ fn close_wakes_who_waits_for_a_held_put_end() {
                 scope.spawn(|| assert!(matches!(queue.put(b"x"), Err(PutError::Closed)))),
                 scope.spawn(|| assert!(matches!(queue.producer().map(drop), Err(PutError::Closed)))),
             ];
-            nap(ms(75));
+            nap(ms(65));
             let ((), took) = timed(|| {
                 queue.close();
                 for waiter in waiters {
