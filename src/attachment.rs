@@ -8,6 +8,7 @@
 //! that nobody is attached to (which `open` attaches to and `create` replaces), or no name at all.
 
 use std::ffi::{CStr, CString};
+use std::fs::File;
 use std::io;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -15,8 +16,8 @@ use std::time::{Duration, Instant};
 
 use crate::atomic::AtomicU32;
 use crate::deadline::now;
-use crate::error::OpenError;
-use crate::layout::{CHANNEL, Ends, Expected, Geometry, HEADER, LIVE, Live, RING, UncheckedHeader};
+use crate::error::{NOT_A_FILE, OpenError};
+use crate::layout::{CHANNEL, Ends, Expected, Geometry, HEADER, LIVE, Lane, Live, UncheckedHeader};
 use crate::sys::fork::Descriptor;
 use crate::sys::lease::{Identity, Joined, Lease};
 use crate::sys::region::Region;
@@ -35,7 +36,6 @@ const STOPGAP: &str = "+new-";
 
 /// A segment that this process is attached to: mapped, and leased so that everybody can see it.
 pub(crate) struct Attachment {
-    /// Unmapped before the seat is given up.
     mapping: Mapping,
     seat: Seat,
 }
@@ -88,16 +88,26 @@ pub(crate) fn open(name: &str, expected: Expected<'_>) -> Result<Attachment, Ope
 
 /// Makes a segment of this name; one that a crash of everybody left behind is replaced.
 pub(crate) fn create(name: &str, plan: &Plan) -> Result<Attachment, OpenError> {
+    create_prepared(name, plan, |_| Ok(())).map(|(attachment, ())| attachment)
+}
+
+/// The same, prepared before anybody can see it.
+pub(crate) fn create_prepared<P>(
+    name: &str,
+    plan: &Plan,
+    prepare: impl FnOnce(&Attachment) -> Result<P, OpenError>,
+) -> Result<(Attachment, P), OpenError> {
     check_name(name)?;
     let path = path(name)?;
     if is_in_use(name, &path)? {
         return Err(OpenError::AlreadyExists { name: name.to_owned() });
     }
     let nameless = make_room_for(name, &path, plan)?;
+    let prepared = prepare(&nameless.attachment)?;
     let mut patience = Patience::new();
     loop {
         match nameless.link(&path) {
-            Ok(()) => return Ok(nameless.named(path, plan)),
+            Ok(()) => return Ok((nameless.named(path, plan), prepared)),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(explain(name, "name the segment", error)),
         }
@@ -150,11 +160,19 @@ pub(crate) fn open_or_create(
 
 /// Makes a segment under a fresh name, after sweeping up what crashes left behind under such names.
 pub(crate) fn create_made_up(plan: &Plan) -> Result<Attachment, OpenError> {
+    create_made_up_prepared(plan, |_| Ok(())).map(|(attachment, ())| attachment)
+}
+
+/// The same, prepared before anybody can see it.
+pub(crate) fn create_made_up_prepared<P>(
+    plan: &Plan,
+    prepare: impl Fn(&Attachment) -> Result<P, OpenError>,
+) -> Result<(Attachment, P), OpenError> {
     sweep_if_due();
     let mut patience = Patience::new();
     loop {
         let name = format!("{MADE_UP}{:016x}", random().map_err(OpenError::Io)?);
-        match create(&name, plan) {
+        match create_prepared(&name, plan, &prepare) {
             Err(OpenError::AlreadyExists { .. }) => patience.pause()?,
             created => return created,
         }
@@ -180,6 +198,23 @@ pub(crate) fn remove(name: &str) -> Result<(), OpenError> {
         }
         patience.pause()?;
     }
+}
+
+/// Opens what bears the name, to look at it only.
+pub(crate) fn open_to_look(name: &str) -> Result<File, OpenError> {
+    check_name(name)?;
+    let file = segment::open_to_look(&path(name)?).map_err(|error| explain_open(name, error))?;
+    let regular = file.metadata().map_err(OpenError::Io)?.is_file();
+    if regular { Ok(file) } else { Err(not_a_file(name)) }
+}
+
+/// Removes what bears the name if it is a segment of ours that is not to be kept and that nobody is attached to.
+/// `name` may be that of a stopgap, too.
+pub(crate) fn remove_if_stale(name: &str) -> bool {
+    let Ok(path) = path(name) else { return false };
+    let stopgap = name.contains(STOPGAP);
+    segment::exists(&path)
+        && matches!(clear_if(name, &path, |header| stopgap || !header.is_persistent()), Ok(Standing::Gone))
 }
 
 /// Sweeps, but the more rarely the more there is to look at in vain.
@@ -319,7 +354,7 @@ fn try_open(name: &str, path: &CStr, expected: Expected<'_>) -> Result<Option<At
         return Ok(None);
     }
     let attachment = Attachment { mapping, seat };
-    attachment.ends().bury(identity.id());
+    attachment.bury(identity.id());
     Ok(Some(attachment))
 }
 
@@ -408,6 +443,32 @@ impl Attachment {
         &self.seat.lease
     }
 
+    /// One more attachment of this process to the same segment, whatever its name has become.
+    pub(crate) fn again(&self) -> Result<Self, OpenError> {
+        let Seat { name, geometry, lease, .. } = &self.seat;
+        let explain = |error| explain(name, "open the segment once more", error);
+        let file = segment::reopen_leased(lease.verified_fd().map_err(explain)?).map_err(explain)?;
+        let path = path(name)?;
+        let seat = Seat {
+            name: name.clone(),
+            path,
+            geometry: geometry.clone(),
+            lease: Lease::new(file).map_err(OpenError::Io)?,
+        };
+        let mapping =
+            Mapping::new(&segment::reopen(seat.lease.fd()).map_err(explain)?, geometry.segment_len())
+                .map_err(explain)?;
+        let again = Self { mapping, seat };
+        again.identity().map_err(OpenError::Io)?;
+        Ok(again)
+    }
+
+    /// Leaves before it is dropped: others see that it is gone, while its words can still be written. It must
+    /// not be used for anything else afterwards.
+    pub(crate) fn leave(&self) {
+        self.seat.leave();
+    }
+
     /// The identity to act under. In a forked child the first call takes one of its own.
     #[inline]
     pub(crate) fn identity(&self) -> io::Result<Identity> {
@@ -421,78 +482,115 @@ impl Attachment {
     fn join(&self) -> io::Result<Identity> {
         let mut patience = Patience::new();
         loop {
-            match self.seat.lease.join(|id| self.ends().bury(id))? {
+            match self.seat.lease.join(|id| self.bury(id))? {
                 Joined::As(identity) => return Ok(identity),
                 Joined::Refused => patience.pause()?,
             }
         }
     }
 
-    /// The words of the channel.
-    #[expect(unsafe_code, reason = "the one place where mapped bytes become references")]
+    /// Every lock word still owned by `id` is made one of the unknown dead.
+    fn bury(&self, id: u32) {
+        for lane in self.geometry().lanes() {
+            self.ends(*lane).bury(id);
+        }
+    }
+
+    /// The words of a channel.
     #[inline]
-    pub(crate) fn ends(&self) -> &Ends {
-        let words = self.words(CHANNEL).cast();
-        // SAFETY: mapped below RING, as long as `self` lives, and aligned as CHANNEL is (asserted in
-        // `layout`); `Ends` is made of atomics and of bytes that nobody touches, for which any bytes
-        // are valid and any writes no data race.
-        unsafe { words.as_ref() }
+    pub(crate) fn ends(&self, lane: Lane) -> &Ends {
+        ends_in(&self.mapping, lane)
     }
 
     /// The words that are not on a hot path.
-    #[expect(unsafe_code, reason = "the one place where mapped bytes become references")]
     #[inline]
     pub(crate) fn live(&self) -> &Live {
-        let words = self.words(LIVE).cast();
-        // SAFETY: as in `ends`.
-        unsafe { words.as_ref() }
+        live_in(&self.mapping)
     }
 
-    /// The first byte of some words that lie below RING.
-    #[expect(unsafe_code, reason = "the one place where mapped bytes become references")]
+    /// The bytes of a channel's ring.
     #[inline]
-    fn words(&self, offset: usize) -> NonNull<u8> {
-        // SAFETY: every mapping is longer than RING (`segment_len` is), and offsets of words are less.
-        unsafe { self.mapping.base().add(offset) }
-    }
-
-    /// The bytes of the ring.
-    #[expect(unsafe_code, reason = "the one place where the bytes of the ring are named")]
-    #[inline]
-    pub(crate) fn ring(&self) -> Region<'_> {
-        let base = self.words(RING);
-        // SAFETY: from there to the end of the mapping, which lives as long as `self`; RING is a
-        // multiple of the page.
-        unsafe { Region::new(base, self.mapping.len() - RING) }
+    pub(crate) fn ring(&self, lane: Lane) -> Region<'_> {
+        ring_in(&self.mapping, self.geometry(), lane)
     }
 }
 
-impl Drop for Seat {
+/// The words of a channel in a mapped segment.
+#[expect(unsafe_code, reason = "the one place where mapped bytes become references")]
+#[inline]
+pub(crate) fn ends_in(mapping: &Mapping, lane: Lane) -> &Ends {
+    let offset = match lane {
+        Lane::First => CHANNEL,
+        Lane::Second => CHANNEL + size_of::<Ends>(),
+    };
+    let words = byte_in(mapping, offset).cast();
+    // SAFETY: mapped below RING, as long as the mapping lives, and aligned as CHANNEL is (asserted in
+    // `layout`); `Ends` is made of atomics and of bytes that nobody touches, for which any bytes
+    // are valid and any writes no data race. Of a read-only mapping they are only ever loaded.
+    unsafe { words.as_ref() }
+}
+
+/// The words of a mapped segment that are not on a hot path.
+#[expect(unsafe_code, reason = "the one place where mapped bytes become references")]
+#[inline]
+pub(crate) fn live_in(mapping: &Mapping) -> &Live {
+    let words = byte_in(mapping, LIVE).cast();
+    // SAFETY: as in `ends_in`.
+    unsafe { words.as_ref() }
+}
+
+/// The bytes of a channel's ring in a mapped segment. It is mapped as long as the geometry says.
+#[expect(unsafe_code, reason = "the one place where the bytes of the ring are named")]
+#[inline]
+pub(crate) fn ring_in<'a>(mapping: &'a Mapping, geometry: &Geometry, lane: Lane) -> Region<'a> {
+    let base = byte_in(mapping, geometry.ring_offset(lane));
+    // SAFETY: the mapping is as long as the geometry says (`segment_len`); rings begin at multiples of 128. Of a
+    // read-only mapping the region is only named.
+    unsafe { Region::new(base, geometry.shape.room()) }
+}
+
+/// The byte at an offset that lies in the segment.
+#[expect(unsafe_code, reason = "the one place where mapped bytes become references")]
+#[inline]
+fn byte_in(mapping: &Mapping, offset: usize) -> NonNull<u8> {
+    // SAFETY: every mapping is as long as the geometry says (`segment_len`), which is more than RING, and the
+    // offsets asked for are those of words below RING and of rings.
+    unsafe { mapping.base().add(offset) }
+}
+
+impl Seat {
     /// Leaves: gives the id back, and *then* looks whether nobody else is there. Two who leave at once:
-    /// whoever gives its id back last finds the other's gone.
+    /// whoever gives its id back last finds the other's gone. The second time it does nothing.
     ///
     /// Killed before or after the id is given back: a segment that nobody is attached to.
     /// Stopped with the whole range locked: others pause for at most 5 s.
-    fn drop(&mut self) {
+    fn leave(&self) {
         self.lease.leave();
         if !self.geometry.persistent && self.lease.close_to_all().unwrap_or(false) {
             _ = take_name(&self.name, &self.path, &self.lease);
         }
+        self.lease.close();
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.leave();
     }
 }
 
 /// Waiting for somebody who is in the middle of attaching, leaving or removing.
-struct Patience {
+pub(crate) struct Patience {
     end: Instant,
     pause: Duration,
 }
 
 impl Patience {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { end: now() + PATIENCE, pause: Duration::from_micros(100) }
     }
 
-    fn pause(&mut self) -> Result<(), OpenError> {
+    pub(crate) fn pause(&mut self) -> Result<(), OpenError> {
         let now = now();
         if now >= self.end {
             return Err(OpenError::Io(io::Error::new(
@@ -507,6 +605,11 @@ impl Patience {
     }
 }
 
+/// For who has to try again and cannot say when.
+pub(crate) fn pause_a_while() {
+    pause(Duration::from_millis(5));
+}
+
 fn pause(time: Duration) {
     let nobody = AtomicU32::new(0);
     futex::wait(&nobody, 0, now() + time);
@@ -517,7 +620,7 @@ fn path(name: &str) -> Result<CString, OpenError> {
 }
 
 fn not_a_file(name: &str) -> OpenError {
-    OpenError::NotShmq { name: name.to_owned(), reason: "it is not a regular file".to_owned() }
+    OpenError::NotShmq { name: name.to_owned(), reason: NOT_A_FILE.to_owned() }
 }
 
 /// What `open` says of something that can be no segment of ours: a link, a directory, a socket.
@@ -543,6 +646,8 @@ fn explain(name: &str, doing: &str, error: io::Error) -> OpenError {
         Some(libc::ENOMEM) => {
             "; raise the limit on address space (ulimit -v, RLIMIT_AS) or on mappings (sysctl vm.max_map_count)"
         }
+        Some(libc::EROFS) => "; /dev/shm is mounted read-only",
+        Some(libc::ENOENT | libc::ENOTDIR) => segment::what_is_missing(),
         _ => "",
     };
     OpenError::Io(io::Error::new(error.kind(), format!("cannot {doing} {name:?}: {error}{remedy}")))

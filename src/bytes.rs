@@ -1,6 +1,5 @@
 //! The queue of raw messages, which the typed queue is a coat of.
 
-mod access;
 mod ends;
 
 use std::fmt;
@@ -10,15 +9,15 @@ use std::time::Duration;
 use serde::de::{Deserialize, Deserializer, Error as _};
 use serde::ser::{Serialize, Serializer};
 
+use crate::access::Access;
 use crate::attachment::{self, Attachment};
 use crate::channel::{Channel, Port, Turn};
 use crate::deadline::Deadline;
 use crate::error::{GetError, OpenError, PutError, PutManyError, TaskDoneError};
-use crate::layout::{Expected, Kind};
+use crate::layout::{Expected, Kind, Lane};
 use crate::options::QueueOptions;
 use crate::tasks::Tasks;
 
-pub(crate) use access::{Access, Batch};
 pub use ends::{ByteConsumer, ByteProducer};
 
 /// A queue of raw messages between processes: bounded, many producers, many consumers, each message to
@@ -117,19 +116,24 @@ impl ByteQueue {
     }
 
     pub(crate) fn with(options: &QueueOptions) -> Result<Self, OpenError> {
-        attachment::create_made_up(&options.plan(true)?).map(Self::attached)
+        attachment::create_made_up(&options.settings().plan(Kind::Queue, true)?).map(Self::attached)
     }
 
     pub(crate) fn create_with(options: &QueueOptions, name: &str) -> Result<Self, OpenError> {
-        attachment::create(name, &options.plan(false)?).map(Self::attached)
+        attachment::create(name, &options.settings().plan(Kind::Queue, false)?).map(Self::attached)
     }
 
     pub(crate) fn open_with(options: &QueueOptions, name: &str) -> Result<Self, OpenError> {
-        attachment::open(name, options.expected()?).map(Self::attached)
+        attachment::open(name, options.settings().expected(Kind::Queue)?).map(Self::attached)
     }
 
     pub(crate) fn open_or_create_with(options: &QueueOptions, name: &str) -> Result<Self, OpenError> {
-        attachment::open_or_create(name, options.expected()?, &options.plan(false)?).map(Self::attached)
+        attachment::open_or_create(
+            name,
+            options.settings().expected(Kind::Queue)?,
+            &options.settings().plan(Kind::Queue, false)?,
+        )
+        .map(Self::attached)
     }
 
     fn attached(attachment: Attachment) -> Self {
@@ -183,7 +187,7 @@ impl ByteQueue {
     /// The queue's counters. Never blocks.
     pub fn stats(&self) -> Stats {
         let attachment = &self.handle.attachment;
-        let ends = attachment.ends();
+        let ends = attachment.ends(Lane::First);
         let (puts, put_bytes) = ends.put.side.totals();
         let (gets, get_bytes) = ends.get.side.totals();
         let recoveries = attachment.live().recoveries.load(std::sync::atomic::Ordering::Relaxed);
@@ -437,7 +441,7 @@ impl ByteQueue {
     }
 
     #[inline]
-    fn channel(&self) -> Channel<'_> {
+    pub(crate) fn channel(&self) -> Channel<'_> {
         Channel::new(&self.handle.attachment, &self.handle.port)
     }
 
@@ -448,7 +452,7 @@ impl ByteQueue {
 
     fn tasks(&self) -> Tasks<'_> {
         let attachment = &self.handle.attachment;
-        Tasks::new(attachment.live(), &attachment.ends().put.side)
+        Tasks::new(attachment.live(), &attachment.ends(Lane::First).put.side)
     }
 
     pub(crate) fn debug(&self, type_name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -4,6 +4,9 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 
+/// Said of a link, a directory, a FIFO, a socket or a device: it can be no segment, and is not ours to delete.
+pub(crate) const NOT_A_FILE: &str = "it is not a regular file";
+
 /// Why a queue could not be created, opened or removed.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -47,11 +50,12 @@ pub enum OpenError {
         /// What the segment says.
         found: String,
     },
-    /// Shared memory is full: the segment is allocated whole when it is created.
+    /// Shared memory is full: the segment is allocated whole when it is created. If there were bytes
+    /// enough, it has no inode left for one more file.
     NoSpace {
         /// Bytes that the segment needs.
         needed: u64,
-        /// Bytes that were free when it failed.
+        /// Bytes that were free after it had failed.
         available: u64,
     },
     /// The segment exists and its mode does not let this user read and write it, or shared memory
@@ -83,11 +87,19 @@ impl fmt::Display for OpenError {
                 "there is no queue named {name:?}; make it with create or open_or_create, and keep a handle: it \
                  goes with its last handle unless it is persistent"
             ),
-            Self::NotShmq { name, reason } => write!(
-                f,
-                "/dev/shm/shmq.{name} is not a usable segment of this library: {reason}; if nothing else needs \
-                 it, delete it with shmq::remove({name:?})"
-            ),
+            Self::NotShmq { name, reason } => {
+                let path = format!("/dev/shm/shmq.{name}");
+                write!(f, "{path} is not a usable segment of this library: {reason}; ")?;
+                if reason == NOT_A_FILE {
+                    write!(
+                        f,
+                        "shmq::remove leaves such things alone: if nothing else needs it, delete it with the \
+                         command rm -r {path}"
+                    )
+                } else {
+                    write!(f, "if nothing else needs it, delete it with shmq::remove({name:?})")
+                }
+            }
             Self::Mismatch { field, expected, found } => {
                 write!(f, "{field} mismatch: expected {expected}, found {found}; ")?;
                 match *field {
@@ -98,6 +110,12 @@ impl fmt::Display for OpenError {
                     _ => f.write_str("open it as what it was created as"),
                 }
             }
+            Self::NoSpace { needed, available } if available >= needed => write!(
+                f,
+                "no space in shared memory for one more file: {needed} bytes are needed and {available} are free in \
+                 /dev/shm, so it is not the bytes but the inodes (df -i /dev/shm); delete what nobody needs there, or \
+                 mount it with a larger nr_inodes"
+            ),
             Self::NoSpace { needed, available } => write!(
                 f,
                 "no space in shared memory: {needed} bytes are needed and {available} are free in /dev/shm; make \

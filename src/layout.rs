@@ -6,11 +6,12 @@
 //! | 512 to 1023            | words that are not on a hot path            |
 //! | 1024 to 1791           | the channel                                 |
 //! | 1792 to 2559           | the second channel of a pipe                |
-//! | 4096 on                | the ring                                    |
+//! | 4096 on                | the ring, and behind it the second channel's |
 
+use std::fmt;
 use std::mem::{offset_of, size_of};
 
-use crate::atomic::AtomicU64;
+use crate::atomic::{AtomicU32, AtomicU64};
 use crate::error::OpenError;
 #[cfg(not(loom))]
 use crate::ring::CURSOR;
@@ -62,6 +63,24 @@ pub(crate) struct Live {
     pub(crate) done: AtomicU64,
     /// Notified when as many are done as were put.
     pub(crate) all_done: Condvar,
+    /// Not 0: an owner of a value's or an array's lock died, and nobody has been told yet.
+    pub(crate) recovered: AtomicU32,
+    /// A bit for each class of a pipe that has had a member.
+    pub(crate) opened: AtomicU32,
+    /// A bit for each class of a pipe that will never have one again.
+    pub(crate) ended: AtomicU32,
+    /// Ends of a pipe on their way to another process: see `handover`.
+    pub(crate) tickets: [AtomicU64; TICKETS],
+}
+
+/// How many ends of one pipe may be on their way at a time.
+pub(crate) const TICKETS: usize = 32;
+
+/// One of the channels of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lane {
+    First,
+    Second,
 }
 
 #[cfg(loom)]
@@ -75,7 +94,15 @@ impl Ends {
 #[cfg(loom)]
 impl Live {
     pub(crate) fn new() -> Self {
-        Self { recoveries: AtomicU64::new(0), done: AtomicU64::new(0), all_done: Condvar::new() }
+        Self {
+            recoveries: AtomicU64::new(0),
+            done: AtomicU64::new(0),
+            all_done: Condvar::new(),
+            recovered: AtomicU32::new(0),
+            opened: AtomicU32::new(0),
+            ended: AtomicU32::new(0),
+            tickets: std::array::from_fn(|_| AtomicU64::new(0)),
+        }
     }
 }
 
@@ -92,7 +119,8 @@ const _: () = {
     assert!(offset_of!(End, side) + CURSOR == 128);
     assert!(size_of::<Live>() <= CHANNEL - LIVE);
     assert!(CHANNEL.is_multiple_of(align_of::<Ends>()) && LIVE.is_multiple_of(align_of::<Live>()));
-    assert!(CHANNEL + size_of::<Ends>() <= RING);
+    assert!(CHANNEL + 2 * size_of::<Ends>() <= RING);
+    assert!(size_of::<Ends>().is_multiple_of(align_of::<Ends>()));
 };
 
 const MAGIC: [u8; 8] = *b"shmq seg";
@@ -112,14 +140,36 @@ const ANONYMOUS: u32 = 2;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Queue = 1,
+    /// Two channels, one each way.
+    Pipe = 2,
+    /// A pipe of one channel.
+    Simplex = 3,
+    /// No ring, but one value behind a lock.
+    Value = 4,
+    /// No ring, but elements behind a lock.
+    Array = 5,
 }
 
 impl Kind {
-    fn name(number: u32) -> String {
-        match number {
-            1 => "queue".to_owned(),
-            _ => format!("unknown kind {number}"),
+    const ALL: [Self; 5] = [Self::Queue, Self::Pipe, Self::Simplex, Self::Value, Self::Array];
+
+    fn from_number(number: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| *kind as u32 == number)
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Queue => "queue",
+            Self::Pipe => "pipe",
+            Self::Simplex => "one-way pipe",
+            Self::Value => "value",
+            Self::Array => "array",
         }
+    }
+
+    /// Whether it holds messages.
+    pub(crate) fn has_ring(self) -> bool {
+        matches!(self, Self::Queue | Self::Pipe | Self::Simplex)
     }
 }
 
@@ -170,7 +220,24 @@ pub(crate) struct Expected<'a> {
 impl Geometry {
     /// Bytes of the whole segment.
     pub(crate) fn segment_len(&self) -> usize {
-        RING + self.shape.room()
+        self.lanes().last().map_or(RING, |lane| self.ring_offset(*lane) + self.shape.room())
+    }
+
+    /// The channels that there are.
+    pub(crate) fn lanes(&self) -> &'static [Lane] {
+        match self.kind {
+            Kind::Queue | Kind::Simplex | Kind::Value | Kind::Array => &[Lane::First],
+            Kind::Pipe => &[Lane::First, Lane::Second],
+        }
+    }
+
+    /// Where a channel's ring begins: on cache lines of its own.
+    #[inline]
+    pub(crate) fn ring_offset(&self, lane: Lane) -> usize {
+        match lane {
+            Lane::First => RING,
+            Lane::Second => RING + self.shape.room().next_multiple_of(128),
+        }
     }
 
     pub(crate) fn to_bytes(&self) -> [u8; HEADER] {
@@ -207,6 +274,17 @@ pub(crate) enum Disbelief {
     Mismatch { field: &'static str, expected: String, found: String },
 }
 
+impl fmt::Display for Disbelief {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotShmq(reason) => f.write_str(reason),
+            Self::Mismatch { field, expected, found } => {
+                write!(f, "its {field} is {found}, this version of shmq expects {expected}")
+            }
+        }
+    }
+}
+
 impl Disbelief {
     pub(crate) fn about(self, name: &str) -> OpenError {
         match self {
@@ -236,6 +314,10 @@ impl UncheckedHeader {
         (raw.magic == MAGIC).then_some(Self(raw))
     }
 
+    pub(crate) fn kind(&self) -> Option<Kind> {
+        Kind::from_number(self.0.kind)
+    }
+
     pub(crate) fn is_persistent(&self) -> bool {
         self.0.flags & PERSISTENT != 0
     }
@@ -257,8 +339,10 @@ impl UncheckedHeader {
         if raw.kind != expected.kind as u32 {
             return Err(Disbelief::Mismatch {
                 field: "kind",
-                expected: Kind::name(expected.kind as u32),
-                found: Kind::name(raw.kind),
+                expected: expected.kind.name().to_owned(),
+                found: self
+                    .kind()
+                    .map_or_else(|| format!("unknown kind {}", raw.kind), |kind| kind.name().to_owned()),
             });
         }
         if raw.flags & !(PERSISTENT | ANONYMOUS) != 0 {
@@ -297,7 +381,9 @@ impl UncheckedHeader {
             Ok(value) if (from..=to).contains(&value) => Ok(value),
             _ => Err(nonsense(field, value)),
         };
-        let capacity = within("capacity", raw.capacity, 1, LARGEST_CAPACITY)?;
+        // Only an array may be empty.
+        let least = usize::from(raw.kind != Kind::Array as u32);
+        let capacity = within("capacity", raw.capacity, least, LARGEST_CAPACITY)?;
         let max_message = within("max_message", raw.max_message, 0, LONGEST_MESSAGE)?;
         let ring_len = within("ring length", raw.ring_len, slot_len(max_message), LONGEST_RING)?;
         within("ring offset", raw.ring_offset, RING, RING)?;

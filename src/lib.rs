@@ -2,6 +2,8 @@
 //!
 //! See [`Queue`] for a first program, `docs/design.md` for how it works.
 
+mod access;
+mod admin;
 mod atomic;
 mod attachment;
 mod bytes;
@@ -9,21 +11,34 @@ mod channel;
 mod codec;
 mod deadline;
 mod error;
+mod glimpse;
+mod half;
+mod handover;
+mod items;
 mod layout;
+mod membership;
 mod options;
+mod pipe;
 mod queue;
 mod ring;
 mod sync;
 #[expect(unsafe_code, reason = "system calls, and raw copies of shared bytes")]
 mod sys;
 mod tasks;
+mod value;
+mod wait;
 
+pub use admin::{Info, State, inspect, list, peek, remove_stale};
+pub use bytemuck;
 pub use bytes::{ByteConsumer, ByteProducer, ByteQueue, Stats};
 pub use error::{
     DecodeError, EncodeError, GetError, GetManyError, OpenError, PutError, PutManyError, TaskDoneError,
 };
 pub use options::QueueOptions;
+pub use pipe::{Connection, PipeOptions, Receiver, Sender, pipe, simplex};
 pub use queue::{Consumer, Iter, Producer, Queue};
+pub use value::{Array, ArrayGuard, Value, ValueGuard};
+pub use wait::{Source, WaitError, wait};
 
 /// Deletes a queue's name, even while it is used.
 ///

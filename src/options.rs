@@ -27,12 +27,18 @@ const DEFAULT_RING: usize = 16 << 20;
 /// ```
 #[derive(Clone, Debug)]
 pub struct QueueOptions {
-    capacity: usize,
-    max_message: usize,
-    ring_bytes: Option<usize>,
-    schema: String,
-    persistent: bool,
-    mode: u32,
+    settings: Settings,
+}
+
+/// What can be set for anything that has a ring.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) capacity: usize,
+    pub(crate) max_message: usize,
+    pub(crate) ring_bytes: Option<usize>,
+    pub(crate) schema: String,
+    pub(crate) persistent: bool,
+    pub(crate) mode: u32,
 }
 
 impl Default for QueueOptions {
@@ -45,14 +51,7 @@ impl QueueOptions {
     /// The defaults: no capacity yet, messages of up to 8 KiB, not persistent, mode 0600, no label.
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            capacity: 0,
-            max_message: DEFAULT_MESSAGE,
-            ring_bytes: None,
-            schema: String::new(),
-            persistent: false,
-            mode: DEFAULT_MODE,
-        }
+        Self { settings: Settings::new(0, DEFAULT_MESSAGE) }
     }
 
     /// How many messages the queue holds at most: 1 to 2^31 - 1.
@@ -60,7 +59,7 @@ impl QueueOptions {
     /// The default is 0, which is reserved for queues without a limit and not to be had yet: creating
     /// one fails with [`OpenError::InvalidOptions`].
     pub fn capacity(&mut self, messages: usize) -> &mut Self {
-        self.capacity = messages;
+        self.settings.capacity = messages;
         self
     }
 
@@ -69,7 +68,7 @@ impl QueueOptions {
     /// A put waits until the longest message would fit, so this also bounds how much of the ring is
     /// kept free.
     pub fn max_message(&mut self, bytes: usize) -> &mut Self {
-        self.max_message = bytes;
+        self.settings.max_message = bytes;
         self
     }
 
@@ -80,7 +79,7 @@ impl QueueOptions {
     /// longest messages is never used. When the ring is full before `capacity` is reached, the queue is
     /// full. All of it is allocated when the queue is created.
     pub fn ring_bytes(&mut self, bytes: usize) -> &mut Self {
-        self.ring_bytes = Some(bytes);
+        self.settings.ring_bytes = Some(bytes);
         self
     }
 
@@ -89,13 +88,13 @@ impl QueueOptions {
     /// The type of the items is not recorded in the queue. With a label, opening a queue that was created
     /// with another one fails with [`OpenError::Mismatch`]; without one, nothing is compared.
     pub fn schema(&mut self, label: &str) -> &mut Self {
-        label.clone_into(&mut self.schema);
+        label.clone_into(&mut self.settings.schema);
         self
     }
 
     /// Whether the queue stays when its last handle goes; then only [`remove`](crate::remove) deletes it.
     pub fn persistent(&mut self, yes: bool) -> &mut Self {
-        self.persistent = yes;
+        self.settings.persistent = yes;
         self
     }
 
@@ -104,26 +103,59 @@ impl QueueOptions {
     /// Who may use the queue needs read *and* write permission, its own user too: a mode without 0600 is for
     /// root only, and a forked child cannot use what it inherited.
     pub fn mode(&mut self, mode: u32) -> &mut Self {
-        self.mode = mode;
+        self.settings.mode = mode;
         self
     }
 
-    /// What to look for when a queue is opened.
-    pub(crate) fn expected(&self) -> Result<Expected<'_>, OpenError> {
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+}
+
+impl Settings {
+    pub(crate) fn new(capacity: usize, max_message: usize) -> Self {
+        Self {
+            capacity,
+            max_message,
+            ring_bytes: None,
+            schema: String::new(),
+            persistent: false,
+            mode: DEFAULT_MODE,
+        }
+    }
+
+    /// What to look for when something is opened.
+    pub(crate) fn expected(&self, kind: Kind) -> Result<Expected<'_>, OpenError> {
         if self.schema.len() > LONGEST_SCHEMA {
             return Err(invalid(format!(
                 "the schema label is {} bytes long; at most {LONGEST_SCHEMA} are allowed",
                 self.schema.len()
             )));
         }
-        Ok(Expected { kind: Kind::Queue, schema: &self.schema, nonce: None })
+        Ok(Expected { kind, schema: &self.schema, nonce: None })
     }
 
     /// What to make.
-    pub(crate) fn plan(&self, made_up: bool) -> Result<Plan, OpenError> {
-        self.expected()?;
-        let Self { capacity, max_message, mode, .. } = *self;
-        if capacity == 0 {
+    pub(crate) fn plan(&self, kind: Kind, made_up: bool) -> Result<Plan, OpenError> {
+        self.expected(kind)?;
+        let mode = self.mode;
+        if mode & !0o777 != 0 {
+            return Err(invalid(format!("mode 0{mode:o} has bits beyond 0777")));
+        }
+        let geometry = Geometry {
+            kind,
+            persistent: self.persistent,
+            anonymous: made_up,
+            nonce: 0,
+            schema: self.schema.clone(),
+            shape: self.shape(kind)?,
+        };
+        Ok(Plan { geometry, mode })
+    }
+
+    fn shape(&self, kind: Kind) -> Result<Shape, OpenError> {
+        let Self { capacity, max_message, .. } = *self;
+        if capacity == 0 && kind != Kind::Array {
             return Err(invalid(
                 "capacity 0 (a queue without a limit) is not to be had yet; give a capacity of 1 or more"
                     .to_owned(),
@@ -136,26 +168,14 @@ impl QueueOptions {
         if max_message > LONGEST_MESSAGE {
             return Err(invalid(format!("max_message {max_message} is more than {LONGEST_MESSAGE} (1 GiB)")));
         }
-        if mode & !0o777 != 0 {
-            return Err(invalid(format!("mode 0{mode:o} has bits beyond 0777")));
-        }
         let slot = slot_len(max_message);
         // A ring of that length holds `capacity` messages whatever their lengths.
         let whole = slot.saturating_mul(capacity as usize);
-        let wanted = self.ring_bytes.unwrap_or(DEFAULT_RING).clamp(slot, whole);
+        let wanted = self.ring_bytes.unwrap_or(DEFAULT_RING).clamp(slot, whole.max(slot));
         if wanted > LONGEST_RING {
             return Err(invalid(format!("ring_bytes {wanted} is more than {LONGEST_RING} (16 GiB)")));
         }
-        let shape = Shape { capacity, max_message, ring_len: wanted.next_multiple_of(8).min(LONGEST_RING) };
-        let geometry = Geometry {
-            kind: Kind::Queue,
-            persistent: self.persistent,
-            anonymous: made_up,
-            nonce: 0,
-            schema: self.schema.clone(),
-            shape,
-        };
-        Ok(Plan { geometry, mode })
+        Ok(Shape { capacity, max_message, ring_len: wanted.next_multiple_of(8).min(LONGEST_RING) })
     }
 }
 

@@ -1,7 +1,6 @@
 //! The typed queue.
 
 mod ends;
-mod items;
 
 use std::fmt;
 use std::iter::FusedIterator;
@@ -14,10 +13,10 @@ use serde::ser::{Serialize, Serializer};
 use crate::bytes::{ByteQueue, Stats};
 use crate::deadline::Deadline;
 use crate::error::{GetError, GetManyError, OpenError, PutError, PutManyError, TaskDoneError};
+use crate::items::Items;
 use crate::options::QueueOptions;
 
 pub use ends::{Consumer, Producer};
-use items::Items;
 
 /// A queue of items between processes: bounded, many producers, many consumers, each item to exactly one
 /// consumer, first in, first out.

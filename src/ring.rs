@@ -3,6 +3,7 @@
 //! Whoever calls holds the lock of the end that it changes; the other end may move meanwhile.
 
 use std::collections::TryReserveError;
+use std::io;
 
 use crate::atomic::{AtomicU64, Ordering, loom_fence};
 use crate::error::Corrupt;
@@ -473,6 +474,50 @@ impl<'a> Ring<'a> {
         let tail = self.put.load();
         let head = self.get.load();
         self.shape.pending(head, tail).is_ok() && !self.shape.has_room(head, tail)
+    }
+
+    /// Whether the cursors make sense together, as far as they hold still to be looked at.
+    pub(crate) fn check(&self) -> Result<(), Corrupt> {
+        for _ in 0..1000 {
+            let head = self.get.load();
+            let tail = self.put.load();
+            if self.get.load() == head {
+                return self.shape.pending(head, tail).map(drop);
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies of up to `max` of the oldest messages, and whether that is all: not if the head moved. For anybody;
+    /// `read` copies from the ring's bytes, which may be written meanwhile.
+    pub(crate) fn peek(
+        &self,
+        max: usize,
+        read: impl Fn(usize, &mut [u8]) -> io::Result<()>,
+    ) -> io::Result<(Vec<Vec<u8>>, bool)> {
+        let head = self.get.load();
+        let tail = self.put.load();
+        let pending = self.shape.pending(head, tail).unwrap_or(0) as usize;
+        let mut messages = Vec::new();
+        let mut next = head;
+        for _ in 0..pending.min(max) {
+            let mut prefix = [0; 4];
+            read(next.offset(), &mut prefix)?;
+            let len = u32::from_ne_bytes(prefix) as usize;
+            let fits = len <= self.shape.max_message && next.offset() < self.shape.ring_len;
+            let mut message = vec![0; if fits { len } else { 0 }];
+            read(next.offset() + PREFIX, &mut message)?;
+            // As long as the head stays, nobody writes where the messages lie.
+            if self.get.load() != head {
+                return Ok((messages, false));
+            }
+            if !fits {
+                break;
+            }
+            messages.push(message);
+            next = self.shape.after(next, len);
+        }
+        Ok((messages, true))
     }
 
     /// How many messages there are. Exact at one moment, unless a thousand gets go by in vain.

@@ -6,7 +6,8 @@ use std::io;
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use super::{Access, ByteQueue};
+use super::ByteQueue;
+use crate::access::Access;
 use crate::channel::Turn;
 use crate::deadline::Deadline;
 use crate::error::{GetError, PutError, PutManyError};

@@ -1,6 +1,6 @@
 //! Getting: one message, one read in place, or many.
 
-use super::{Channel, Look, Patience, Turn, forked};
+use super::{Channel, Look, Patience, Turn, forked, lost};
 use crate::deadline::Deadline;
 use crate::error::{Corrupt, GetError};
 use crate::ring::{Message, Run};
@@ -135,7 +135,7 @@ impl<'a> Channel<'a> {
         loop {
             // A signal handler may have forked while we slept.
             if !me.is_current() {
-                return Err(GetError::Io(forked()));
+                return Err(self.give_up_get(&patience, GetError::Io(forked())));
             }
             if !self.ring().first_is_known() {
                 self.port.get_pace.lag();
@@ -154,7 +154,7 @@ impl<'a> Channel<'a> {
             if let Err(error) = first {
                 return Err(self.give_up_get(&patience, error.into()));
             }
-            match self.wait_for_message(deadline, &mut patience) {
+            match self.wait_for_message(me, deadline, &mut patience) {
                 Look::Ready => {}
                 Look::Closed => return Err(GetError::Closed),
                 Look::Nothing => return Err(self.give_up_get(&patience, GetError::Empty)),
@@ -178,6 +178,7 @@ impl<'a> Channel<'a> {
                 Err(Refused::Closed) => self.ends().get.mutex.reopen(),
                 Err(Refused::Forked) => return Err(GetError::Io(forked())),
                 Err(Refused::Deadlock) => return Err(GetError::Io(deadlock())),
+                Err(Refused::Lost) => return Err(GetError::Io(lost(self.segment.lease()))),
                 Err(Refused::TimedOut) => return Err(self.give_up_get(patience, GetError::Empty)),
             }
             if deadline.has_passed() {

@@ -13,24 +13,42 @@ use crate::atomic::Ordering;
 use crate::attachment::Attachment;
 use crate::deadline::Deadline;
 use crate::error::{GetError, PutError};
-use crate::layout::Ends;
+use crate::layout::{Ends, Lane};
+use crate::membership;
 use crate::ring::{Ring, Shape};
 use crate::sync::condvar::Condvar;
 use crate::sync::holds::Key;
 use crate::sync::mutex::{Refused, Taken, Word};
 use crate::sync::pace::{Pace, Spun};
-use crate::sys::lease::Identity;
+use crate::sys::lease::{Identity, Lease};
+use crate::sys::ofd::Class;
 
 /// A handle's own side of a channel: what it is like, and what the handle has learnt about waiting.
 pub(crate) struct Port {
+    lane: Lane,
     pub(crate) shape: Shape,
+    /// Of a pipe: the classes of those who put and of those who get. When one ends, so does the channel.
+    classes: Option<Classes>,
     put_pace: Pace,
     get_pace: Pace,
 }
 
+/// The two ends of a channel of a pipe.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Classes {
+    pub(crate) put: Class,
+    pub(crate) get: Class,
+}
+
 impl Port {
+    /// Of the only channel of a queue.
     pub(crate) fn new(shape: Shape) -> Self {
-        Self { shape, put_pace: Pace::new(), get_pace: Pace::new() }
+        Self { lane: Lane::First, shape, classes: None, put_pace: Pace::new(), get_pace: Pace::new() }
+    }
+
+    /// Of a channel of a pipe.
+    pub(crate) fn of_pipe(lane: Lane, shape: Shape, classes: Classes) -> Self {
+        Self { lane, classes: Some(classes), ..Self::new(shape) }
     }
 }
 
@@ -76,6 +94,12 @@ struct Patience {
     over: bool,
 }
 
+/// Why the handle cannot wait for an end that another process owns.
+#[cold]
+fn lost(lease: &Lease) -> io::Error {
+    lease.verified_fd().err().unwrap_or_else(forked)
+}
+
 /// The process was forked in the middle of the call, and this is the child.
 fn forked() -> io::Error {
     io::Error::other(
@@ -103,22 +127,32 @@ impl<'a> Channel<'a> {
 
     #[inline]
     fn ends(self) -> &'a Ends {
-        self.segment.ends()
+        self.segment.ends(self.port.lane)
     }
 
     #[inline]
     pub(crate) fn ring(self) -> Ring<'a> {
         let ends = self.ends();
-        let bytes = self.segment.ring();
+        let bytes = self.segment.ring(self.port.lane);
         Ring { shape: self.port.shape, bytes, put: &ends.put.side, get: &ends.get.side }
     }
 
     fn put_key(self) -> Key {
-        Key { nonce: self.segment.nonce(), lock: 0 }
+        Key { nonce: self.segment.nonce(), lock: 2 * self.port.lane as u32 }
     }
 
     fn get_key(self) -> Key {
-        Key { nonce: self.segment.nonce(), lock: 1 }
+        Key { nonce: self.segment.nonce(), lock: 2 * self.port.lane as u32 + 1 }
+    }
+
+    /// Whether nobody will ever get from this channel again. Never of a queue.
+    pub(crate) fn is_deserted(self) -> bool {
+        self.port.classes.is_some_and(|classes| membership::has_ended(self.segment, classes.get))
+    }
+
+    /// Whether nobody will ever put into this channel again. Never of a queue.
+    fn is_abandoned(self) -> bool {
+        self.port.classes.is_some_and(|classes| membership::has_ended(self.segment, classes.put))
     }
 
     fn lock_put(self, me: Identity, deadline: Deadline) -> Result<(), Refused> {
@@ -179,23 +213,25 @@ impl<'a> Channel<'a> {
         self.ends().get.mutex.unlock(me);
     }
 
+    /// In a child that was forked in the middle of it, it is `Ready` at once: the caller finds out.
     #[inline(never)]
-    fn wait_for_room(self, deadline: Deadline, patience: &mut Patience) -> Look {
+    fn wait_for_room(self, me: Identity, deadline: Deadline, patience: &mut Patience) -> Look {
         let glance = || !self.ring().looks_full();
-        let look = || self.look_for_room();
+        let look = || if me.is_current() { self.look_for_room() } else { Look::Ready };
         wait(&self.ends().not_full.0, &self.port.put_pace, deadline, patience, glance, look)
     }
 
+    /// Likewise.
     #[inline(never)]
-    fn wait_for_message(self, deadline: Deadline, patience: &mut Patience) -> Look {
+    fn wait_for_message(self, me: Identity, deadline: Deadline, patience: &mut Patience) -> Look {
         let glance = || !self.ring().looks_empty();
-        let look = || self.look_for_message();
+        let look = || if me.is_current() { self.look_for_message() } else { Look::Ready };
         wait(&self.ends().not_empty.0, &self.port.get_pace, deadline, patience, glance, look)
     }
 
     /// Whether a put can go on. The order of the loads matters: see `sync::condvar`.
     pub(crate) fn look_for_room(self) -> Look {
-        if self.ends().put.mutex.look().is_closed() {
+        if self.ends().put.mutex.look().is_closed() || self.is_deserted() {
             return Look::Closed;
         }
         self.ends().get.mutex.look();
@@ -205,17 +241,19 @@ impl<'a> Channel<'a> {
     /// Whether a get can go on. The order of the loads matters: see `sync::condvar`.
     ///
     /// `Closed` is said only once nothing can come any more: the lock word was closed, no put that got
-    /// in before was still inside (a dead one is not), and *after that* the ring was still empty.
+    /// in before was still inside (a dead one is not), and *after that* the ring was still empty. Of a pipe: the
+    /// last one who could put was gone, and *after that* the ring was still empty.
     pub(crate) fn look_for_message(self) -> Look {
         let put = self.ends().put.mutex.look();
         if !self.ring().looks_empty() {
             return Look::Ready;
         }
-        if !put.is_closed() {
-            return Look::Nothing;
-        }
-        self.end_held_puts(put);
-        if put.caller_inside().is_some_and(|owner| self.is_alive(owner)) {
+        if put.is_closed() {
+            self.end_held_puts(put);
+            if put.caller_inside().is_some_and(|owner| self.is_alive(owner)) {
+                return Look::Nothing;
+            }
+        } else if !self.is_abandoned() {
             return Look::Nothing;
         }
         if self.ring().looks_empty() { Look::Closed } else { Look::Ready }
@@ -279,6 +317,36 @@ impl<'a> Channel<'a> {
         if put.is_held() {
             self.ends().put.side.close();
         }
+    }
+
+    /// What those who wait for a message sleep on.
+    pub(crate) fn not_empty(self) -> &'a Condvar {
+        &self.ends().not_empty.0
+    }
+
+    /// Whether the cursors make no sense together.
+    pub(crate) fn is_corrupt(self) -> bool {
+        self.ring().check().is_err()
+    }
+
+    /// Waits for a message or the end, and takes neither. False at the deadline.
+    pub(crate) fn poll(self, deadline: Deadline) -> io::Result<bool> {
+        let me = self.identity(Turn::Once)?;
+        let mut patience = Patience::default();
+        let look = self.wait_for_message(me, deadline, &mut patience);
+        if patience.slept {
+            self.pass_on_message();
+        }
+        if !me.is_current() {
+            return Err(forked());
+        }
+        Ok(look != Look::Nothing)
+    }
+
+    /// After the last one at an end has gone: those who wait for it at the other one look again.
+    pub(crate) fn wake_all(self) {
+        self.ends().not_empty.0.notify_all();
+        self.ends().not_full.0.notify_all();
     }
 
     pub(crate) fn is_closed(self) -> bool {

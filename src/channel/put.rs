@@ -1,6 +1,6 @@
 //! Putting: one message, one written in place, or many.
 
-use super::{Channel, Look, Partly, Patience, Turn, forked};
+use super::{Channel, Look, Partly, Patience, Turn, forked, lost};
 use crate::deadline::Deadline;
 use crate::error::{Corrupt, PutError};
 use crate::ring::Run;
@@ -134,7 +134,7 @@ impl Channel<'_> {
         loop {
             // A signal handler may have forked while we slept.
             if !me.is_current() {
-                return Err(PutError::Io(forked()));
+                return Err(self.give_up_put(&patience, PutError::Io(forked())));
             }
             if !self.ring().room_is_known() {
                 self.port.put_pace.lag();
@@ -153,7 +153,7 @@ impl Channel<'_> {
             if let Err(error) = room {
                 return Err(self.give_up_put(&patience, error.into()));
             }
-            match self.wait_for_room(deadline, &mut patience) {
+            match self.wait_for_room(me, deadline, &mut patience) {
                 Look::Ready => {}
                 Look::Closed => return Err(PutError::Closed),
                 Look::Nothing => return Err(self.give_up_put(&patience, PutError::Full)),
@@ -175,6 +175,7 @@ impl Channel<'_> {
             Refused::Closed => PutError::Closed,
             Refused::Forked => PutError::Io(forked()),
             Refused::Deadlock => PutError::Io(deadlock()),
+            Refused::Lost => PutError::Io(lost(self.segment.lease())),
             Refused::TimedOut => self.give_up_put(patience, PutError::Full),
         }
     }

@@ -7,10 +7,10 @@ use serde::de::DeserializeOwned;
 use serde::ser::Serialize;
 
 use super::Queue;
-use super::items::Items;
 use crate::bytes::{ByteConsumer, ByteProducer};
 use crate::deadline::Deadline;
 use crate::error::{GetError, GetManyError, PutError, PutManyError};
+use crate::items::Items;
 
 /// The put end of a queue, held by this thread alone: each put is that of a lock-free ring with one producer.
 ///

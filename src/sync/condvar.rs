@@ -1,5 +1,6 @@
 //! A condition variable in one futex word.
 
+use std::io;
 use std::time::{Duration, Instant};
 
 use crate::atomic::{AtomicU32, Ordering, loom_fence};
@@ -108,4 +109,12 @@ impl Condvar {
     pub(crate) fn sleep(&self, prepared: u32, until: Instant) {
         futex::wait(&self.word, prepared, until);
     }
+}
+
+/// Sleeps as [`Condvar::sleep`] does, on each of them until the first notify.
+pub(crate) fn sleep_on_any<'a>(
+    prepared: impl Iterator<Item = (&'a Condvar, u32)>,
+    until: Instant,
+) -> io::Result<()> {
+    futex::wait_any(prepared.map(|(condvar, prepared)| (&condvar.word, prepared)), until)
 }

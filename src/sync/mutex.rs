@@ -87,6 +87,8 @@ pub(crate) enum Refused {
     Forked,
     /// The calling thread keeps the lock itself.
     Deadlock,
+    /// The handle has lost what it would need to tell whether the owner lives.
+    Lost,
 }
 
 /// How the lock was taken.
@@ -268,8 +270,14 @@ impl<'a> Waiter<'a> {
             let ask = self.sleep(word);
             let word = self.mutex.word.load(Ordering::Relaxed);
             let late = self.is_late(word);
-            if (ask || late) && self.take_over(word) {
-                return Ok(Taken::FromTheDead);
+            if ask || late {
+                if self.take_over(word) {
+                    return Ok(Taken::FromTheDead);
+                }
+                if !self.lease.is_intact() {
+                    self.give_up();
+                    return Err(Refused::Lost);
+                }
             }
             if late && self.mutex.word.load(Ordering::Relaxed) & OWNER != 0 {
                 self.give_up();

@@ -9,7 +9,8 @@
 //!   `pthread_atfork` handler, else at its first call of ours) is that each registered descriptor is
 //!   replaced in place by a new description of the same file, which holds no lock. The child's handle
 //!   counts as attached from its first put or get on; a child that never uses it does not hide that
-//!   everybody else has died.
+//!   everybody else has died. The end of a pipe is different: what is inherited keeps it open, as an inherited
+//!   descriptor does, so the child is in the class of its end before the parent's description is let go.
 //!
 //! Locks that live in process memory are copied by `fork` as they are, held or not. They hold the
 //! generation of their holder, so that a child sees a lock that nobody will release.
@@ -22,6 +23,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::ofd::{self, Class};
 use super::{check, check_code, futex};
 use crate::deadline;
 
@@ -112,7 +114,7 @@ fn adopt(mark: &AtomicU32) -> u32 {
 extern "C" fn before_fork() {
     let Ok(mark) = mark() else { return };
     // Bounded: a signal handler may fork in the middle of a registration of this very thread.
-    let locked = REGISTERING.lock_for(generation(mark), Duration::from_millis(100));
+    let locked = REGISTERING.lock_for(generation(mark), Duration::from_millis(100)).is_some();
     // A handler that forks inside a fork of its thread does not undo what that one holds.
     HELD_FOR_FORK.set(locked || HELD_FOR_FORK.get());
 }
@@ -151,25 +153,36 @@ impl LocalLock {
     }
 
     pub(crate) fn try_lock(&self, generation: u32) -> bool {
-        let word = self.word.load(Ordering::Relaxed);
-        word != generation
-            && self.word.compare_exchange(word, generation, Ordering::Acquire, Ordering::Relaxed).is_ok()
+        self.try_take(generation).is_some()
     }
 
-    fn lock_for(&self, generation: u32, patience: Duration) -> bool {
+    /// If it was to be had: whether it was free, and not held by a thread that is not in this process.
+    fn try_take(&self, generation: u32) -> Option<bool> {
+        let word = self.word.load(Ordering::Relaxed);
+        let taken = word != generation
+            && self.word.compare_exchange(word, generation, Ordering::Acquire, Ordering::Relaxed).is_ok();
+        taken.then_some(word == 0)
+    }
+
+    fn lock_for(&self, generation: u32, patience: Duration) -> Option<bool> {
         let end = deadline::now() + patience;
-        while !self.try_lock(generation) {
+        loop {
+            let taken = self.try_take(generation);
             let now = deadline::now();
-            if now >= end {
-                return false;
+            if taken.is_some() || now >= end {
+                return taken;
             }
             futex::wait(&self.word, generation, end.min(now + Duration::from_millis(1)));
         }
-        true
     }
 
-    pub(crate) fn lock(&self, generation: u32) {
-        while !self.lock_for(generation, Duration::from_secs(1)) {}
+    /// Whether it was free, and not held by a thread that is not in this process.
+    pub(crate) fn lock(&self, generation: u32) -> bool {
+        loop {
+            if let Some(was_free) = self.lock_for(generation, Duration::from_secs(1)) {
+                return was_free;
+            }
+        }
     }
 
     pub(crate) fn unlock(&self) {
@@ -198,11 +211,18 @@ struct Slot {
     fd: AtomicI32,
     device: AtomicU64,
     inode: AtomicU64,
+    /// One more than the number of the class that the handle is in; 0 if it is in none.
+    class: AtomicU32,
 }
 
 impl Slot {
     const fn new() -> Self {
-        Self { fd: AtomicI32::new(FREE), device: AtomicU64::new(0), inode: AtomicU64::new(0) }
+        Self {
+            fd: AtomicI32::new(FREE),
+            device: AtomicU64::new(0),
+            inode: AtomicU64::new(0),
+            class: AtomicU32::new(0),
+        }
     }
 }
 
@@ -248,7 +268,7 @@ fn free_slot() -> &'static Slot {
 fn replace_descriptors() {
     for slot in slots() {
         let fd = slot.fd.load(Ordering::Acquire);
-        if fd >= 0 && slot.is(fd) && !replace(fd) {
+        if fd >= 0 && slot.is(fd) && !replace(fd, slot.class()) {
             // Without a description of its own the child must not keep the parent's.
             slot.fd.store(LOST, Ordering::Release);
             // SAFETY: the descriptor is the registered file's, as just checked, and the slot gives it up.
@@ -274,16 +294,29 @@ fn proc_path(fd: RawFd) -> [u8; 26] {
     path
 }
 
-/// Gives the number `fd` a new description of the same file. Async-signal-safe.
-fn replace(fd: RawFd) -> bool {
+/// Gives the number `fd` a new description of the same file, in the class of the old one. Async-signal-safe.
+fn replace(fd: RawFd, class: Option<Class>) -> bool {
     let path = proc_path(fd);
     // SAFETY: the path ends in a NUL.
     let new = unsafe { libc::open(path.as_ptr().cast(), libc::O_RDWR | libc::O_CLOEXEC) };
     if new < 0 {
         return false;
     }
+    let enter = |fd| class.is_none_or(|class| ofd::enter(fd, class).unwrap_or(false));
+    // Before the old description goes: there is no moment in which nobody is in the class.
+    let mut entered = enter(new);
     // SAFETY: both descriptors are ours; what `fd` was before is replaced, which is the point.
-    let replaced = unsafe { libc::dup3(new, fd, libc::O_CLOEXEC) } >= 0;
+    let mut replaced = unsafe { libc::dup3(new, fd, libc::O_CLOEXEC) } >= 0;
+    // The parent may be leaving through the old description with everything locked.
+    for _ in 0..1000 {
+        if entered || !replaced {
+            break;
+        }
+        // SAFETY: no arguments, no memory.
+        unsafe { libc::sched_yield() };
+        entered = enter(fd);
+    }
+    replaced &= entered;
     // SAFETY: opened above.
     unsafe { libc::close(new) };
     replaced
@@ -299,6 +332,11 @@ pub(crate) fn identify(fd: RawFd) -> io::Result<libc::stat> {
 }
 
 impl Slot {
+    fn class(&self) -> Option<Class> {
+        let number = self.class.load(Ordering::Relaxed).checked_sub(1)?;
+        u8::try_from(number).ok().map(Class::new)
+    }
+
     /// Whether `fd` is the file that was registered. Async-signal-safe.
     fn is(&self, fd: RawFd) -> bool {
         identify(fd).is_ok_and(|stat| {
@@ -326,6 +364,7 @@ impl Descriptor {
             let slot = free_slot();
             slot.device.store(stat.st_dev, Ordering::Relaxed);
             slot.inode.store(stat.st_ino, Ordering::Relaxed);
+            slot.class.store(0, Ordering::Relaxed);
             slot.fd.store(fd.into_raw_fd(), Ordering::Release);
             Ok(Self { slot })
         });
@@ -349,18 +388,32 @@ impl Descriptor {
     pub(crate) fn fd(&self) -> RawFd {
         self.slot.fd.load(Ordering::Relaxed)
     }
-}
 
-impl Drop for Descriptor {
-    fn drop(&mut self) {
+    /// Remembers for a forked child which class the handle has entered.
+    pub(crate) fn set_class(&self, class: Class) {
+        self.slot.class.store(u32::from(class.number()) + 1, Ordering::Relaxed);
+    }
+
+    /// Closes it; the slot stays ours.
+    pub(crate) fn close(&self) {
+        self.give_up(LOST);
+    }
+
+    fn give_up(&self, state: RawFd) {
         let Ok(mark) = mark() else { return };
         REGISTERING.lock(generation(mark));
-        let fd = self.slot.fd.swap(FREE, Ordering::AcqRel);
+        let fd = self.slot.fd.swap(state, Ordering::AcqRel);
         if fd >= 0 && self.slot.is(fd) {
             // SAFETY: ours since `open`, as just checked; nobody else closes it.
             unsafe { libc::close(fd) };
         }
         REGISTERING.unlock();
+    }
+}
+
+impl Drop for Descriptor {
+    fn drop(&mut self) {
+        self.give_up(FREE);
     }
 }
 

@@ -9,6 +9,8 @@
 //! | 0, the *door*    | whoever may take the file's name away                                  |
 //! | 1 to TOMB - 1    | the handle of that lease id, or for a moment who takes over from it    |
 //! | TOMB             | for a moment, who takes over from an owner whose id was given away     |
+//! | 2^32 to 2^36 - 1 | the members of the classes (the ends of a pipe), 2^32 bytes for each    |
+//! | a whole class    | for a moment, who finds it empty and says so for good                  |
 //! | all of them      | for a moment, who knows that nobody is attached and lets nobody attach |
 //!
 //! These numbers are the same in every format version: any version can tell whether a segment is in use.
@@ -18,7 +20,7 @@ use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::fork::{self, Descriptor, LocalLock};
-use super::ofd::{self, BYTES, DOOR};
+use super::ofd::{self, BYTES, Class, DOOR};
 
 /// A handle's proof of life and its name in lock words.
 pub(crate) struct Lease {
@@ -97,6 +99,55 @@ impl Lease {
         Ok(Joined::As(Identity { id, generation, mark: self.mark }))
     }
 
+    /// Locks a byte of the class, for as long as the lease's file is open. A forked child has one of its own from
+    /// the start. False if somebody holds the whole class for a moment.
+    pub(crate) fn enter(&self, class: Class) -> io::Result<bool> {
+        let entered = ofd::enter(self.descriptor.verified()?, class)?;
+        if entered {
+            self.descriptor.set_class(class);
+        }
+        Ok(entered)
+    }
+
+    /// Whether another handle is in the class. Cannot tell: yes.
+    pub(crate) fn is_entered(&self, class: Class) -> bool {
+        self.descriptor.verified().and_then(|fd| ofd::is_entered(fd, class)).unwrap_or(true)
+    }
+
+    /// Whether another handle has this one byte of the class. Cannot tell: yes.
+    pub(crate) fn is_member(&self, class: Class, member: u32) -> bool {
+        let holder = self.descriptor.verified().and_then(|fd| ofd::first_holder(fd, class.byte(member), 1));
+        holder.map_or(true, |holder| holder.is_some())
+    }
+
+    /// Locks this one byte of the class, if nobody has it, for as long as the lease's file is open.
+    pub(crate) fn enter_as(&self, class: Class, member: u32) -> io::Result<bool> {
+        ofd::lock(self.descriptor.verified()?, class.byte(member), 1)
+    }
+
+    /// Calls `found` while it is certain that nobody is in the class and nobody can enter it. False if somebody
+    /// is, if that cannot be told, or if another thread of this handle is at it.
+    pub(crate) fn if_nobody_enters(&self, class: Class, found: impl FnOnce() -> bool) -> bool {
+        let generation = fork::generation(self.mark);
+        if !self.alone.try_lock(generation) {
+            return false;
+        }
+        let fd = self.descriptor.verified();
+        let locked = fd.as_ref().is_ok_and(|fd| ofd::lock_class(*fd, class).unwrap_or(false));
+        let found = locked && found();
+        if let (true, Ok(fd)) = (locked, fd) {
+            ofd::unlock_class(fd, class);
+        }
+        self.alone.unlock();
+        found
+    }
+
+    /// Closes the lease's file, and gives back with it what it still holds. The handle must not be used
+    /// afterwards.
+    pub(crate) fn close(&self) {
+        self.descriptor.close();
+    }
+
     /// Gives the id back. The handle must not be used afterwards.
     pub(crate) fn leave(&self) {
         let verified = self.descriptor.verified();
@@ -133,21 +184,8 @@ impl Lease {
 
     /// How many handles are attached, this one included.
     pub(crate) fn count(&self) -> io::Result<usize> {
-        let fd = self.descriptor.verified()?;
-        let mut count = usize::from(self.identity().is_some());
-        let mut ranges = vec![(1, BYTES - 1)];
-        while let Some((start, len)) = ranges.pop() {
-            let Some((at, held)) = ofd::first_holder(fd, start, len)? else { continue };
-            count += 1;
-            let (end, after) = (start + len, (at + held).max(start + 1));
-            if at > start {
-                ranges.push((start, at - start));
-            }
-            if after < end {
-                ranges.push((after, end - after));
-            }
-        }
-        Ok(count)
+        let others = ofd::count_ids(self.descriptor.verified()?)?;
+        Ok(others + usize::from(self.identity().is_some()))
     }
 
     /// The right to act for `owner`, who is dead: no newcomer can get its id while this lives.
@@ -163,6 +201,16 @@ impl Lease {
         }
         self.alone.unlock();
         None
+    }
+
+    /// Whether the lease's file is still open: a program may have closed it by number.
+    pub(crate) fn is_intact(&self) -> bool {
+        self.descriptor.verified().is_ok()
+    }
+
+    /// The open file, if it still is the lease's.
+    pub(crate) fn verified_fd(&self) -> io::Result<RawFd> {
+        self.descriptor.verified()
     }
 
     /// The open file itself, for what `segment` reads and compares.

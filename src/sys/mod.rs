@@ -6,6 +6,7 @@ pub(crate) mod lease;
 pub(crate) mod ofd;
 pub(crate) mod region;
 pub(crate) mod segment;
+pub(crate) mod shared;
 
 use std::io;
 

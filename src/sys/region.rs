@@ -26,6 +26,24 @@ impl Region<'_> {
         Self { base, len, mapping: PhantomData }
     }
 
+    /// Where it lies and how long it is, for who can say when it may be a reference.
+    pub(crate) fn raw(&self) -> (NonNull<u8>, usize) {
+        (self.base, self.len)
+    }
+
+    /// The first `len` bytes, or all if there are fewer.
+    pub(crate) fn up_to(self, len: usize) -> Self {
+        Self { len: len.min(self.len), ..self }
+    }
+
+    /// The first 8 bytes. No region is shorter.
+    pub(crate) fn first_word(&self) -> &core::sync::atomic::AtomicU64 {
+        assert!(self.len >= 8, "every region holds at least one slot");
+        // SAFETY: in range (just asserted), aligned to 8, and an atomic, so that writes of other processes are no
+        // data race.
+        unsafe { self.base.cast().as_ref() }
+    }
+
     #[inline]
     fn range(&self, offset: usize, len: usize) -> Result<NonNull<u8>, Corrupt> {
         if offset > self.len || len > self.len - offset {

@@ -1,7 +1,7 @@
 //! Files in /dev/shm and their mappings.
 
 use std::ffi::{CStr, CString, OsStr};
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
@@ -16,8 +16,11 @@ use super::{check, check_code};
 const DIRECTORY: &str = "/dev/shm";
 /// What their names begin with there.
 const PREFIX: &str = "shmq.";
-/// Allocation is done in steps that a signal may interrupt and that then still make headway.
-const STEP: u64 = 4 << 20;
+/// Allocation is done in steps, because some kernels give up a step when a signal comes, and take back what
+/// they had allocated in it.
+const LONGEST_STEP: u64 = 4 << 20;
+/// So short that signals would have to come every few microseconds to keep it from being done.
+const SHORTEST_STEP: u64 = 4096;
 
 /// The path of an object: `name` is a queue's, or a queue's with a `+` and more.
 pub(crate) fn path(name: &str) -> io::Result<CString> {
@@ -53,6 +56,11 @@ pub(crate) fn open(path: &CStr) -> io::Result<Descriptor> {
     Descriptor::open(path, libc::O_RDWR | libc::O_NOFOLLOW | libc::O_NOCTTY)
 }
 
+/// Opens an object for reading, without following a link.
+pub(crate) fn open_to_look(path: &CStr) -> io::Result<File> {
+    Ok(open_above_standard(path, libc::O_RDONLY | libc::O_NOFOLLOW | libc::O_NOCTTY)?.into())
+}
+
 /// Opens a new object that has no name.
 pub(crate) fn open_unnamed() -> io::Result<Descriptor> {
     Descriptor::open(&CString::new(DIRECTORY)?, libc::O_RDWR | libc::O_TMPFILE)
@@ -61,6 +69,11 @@ pub(crate) fn open_unnamed() -> io::Result<Descriptor> {
 /// Makes a new object of this name, where nameless ones are refused.
 pub(crate) fn open_new(path: &CStr) -> io::Result<Descriptor> {
     Descriptor::open(path, libc::O_RDWR | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW)
+}
+
+/// Another description of the file that `fd` refers to, for a lease.
+pub(crate) fn reopen_leased(fd: RawFd) -> io::Result<Descriptor> {
+    Descriptor::open(&CString::new(format!("/proc/self/fd/{fd}"))?, libc::O_RDWR)
 }
 
 /// Another description of the file that `fd` refers to.
@@ -130,12 +143,17 @@ pub(crate) fn allocate(fd: RawFd, len: u64) -> io::Result<()> {
         ));
     }
     let mut done = 0;
+    let mut next = LONGEST_STEP;
     while done < len {
-        let step = STEP.min(len - done);
+        let step = next.min(len - done);
         // SAFETY: no memory is passed.
         match check_code(unsafe { libc::posix_fallocate(fd, done.cast_signed(), step.cast_signed()) }) {
-            Ok(()) => done += step,
-            Err(error) if error.raw_os_error() == Some(libc::EINTR) => {}
+            Ok(()) => {
+                done += step;
+                next = (step * 2).min(LONGEST_STEP);
+            }
+            // The next signal would find the same step undone.
+            Err(error) if error.raw_os_error() == Some(libc::EINTR) => next = (step / 2).max(SHORTEST_STEP),
             Err(error) => return Err(error),
         }
     }
@@ -147,6 +165,17 @@ fn file_size_limit() -> io::Result<u64> {
     // SAFETY: `limit` is ours to write to.
     check(unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut limit) })?;
     Ok(limit.rlim_cur)
+}
+
+/// What there has to be for segments to be made, and is not; for the end of an error's text.
+pub(crate) fn what_is_missing() -> &'static str {
+    if !Path::new(DIRECTORY).is_dir() {
+        "; there is no directory /dev/shm: mount a tmpfs there"
+    } else if !Path::new("/proc/self/fd").is_dir() {
+        "; /proc is not mounted"
+    } else {
+        ""
+    }
 }
 
 /// Bytes that are free in the file system of our objects.
@@ -219,17 +248,17 @@ impl Mapping {
     /// Maps `len` bytes, which the file must have. The description is closed again: it is another than
     /// the lease's, because a mapping would keep the lease's locks alive.
     pub(crate) fn new(file: &OwnedFd, len: usize) -> io::Result<Self> {
+        Self::with(file.as_raw_fd(), len, libc::PROT_READ | libc::PROT_WRITE)
+    }
+
+    /// Maps `len` bytes, which the file must have, not to be written.
+    pub(crate) fn read_only(file: &File, len: usize) -> io::Result<Self> {
+        Self::with(file.as_raw_fd(), len, libc::PROT_READ)
+    }
+
+    fn with(fd: RawFd, len: usize, protection: libc::c_int) -> io::Result<Self> {
         // SAFETY: a new shared mapping at an address of the kernel's choice.
-        let base = unsafe {
-            libc::mmap(
-                ptr::null_mut(),
-                len,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED,
-                file.as_raw_fd(),
-                0,
-            )
-        };
+        let base = unsafe { libc::mmap(ptr::null_mut(), len, protection, libc::MAP_SHARED, fd, 0) };
         if base == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
@@ -241,11 +270,6 @@ impl Mapping {
     #[inline]
     pub(crate) fn base(&self) -> NonNull<u8> {
         self.base
-    }
-
-    #[inline]
-    pub(crate) fn len(&self) -> usize {
-        self.len
     }
 }
 

@@ -36,9 +36,9 @@ const RING_LEN: usize = 56;
 const SCHEMA: usize = 64;
 /// The words that change.
 const LIVE: std::ops::Range<u64> = 512..1792;
-const PUT_LOCK: u64 = 1024;
+pub(crate) const PUT_LOCK: u64 = 1024;
 const TAIL: u64 = 1152;
-const GET_LOCK: u64 = 1280;
+pub(crate) const GET_LOCK: u64 = 1280;
 const HEAD: u64 = 1408;
 const NOT_EMPTY: u64 = 1536;
 const NOT_FULL: u64 = 1664;

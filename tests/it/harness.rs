@@ -50,6 +50,7 @@ const PARENT: &str = "SHMQ_TEST_PARENT";
 const SEED: &str = "SHMQ_TEST_SEED";
 /// Between two arguments.
 const SEPARATOR: &str = "\u{1f}";
+const STORM_SECONDS: &str = "SHMQ_STORM_SECONDS";
 /// What a line begins with that a role says, among those that the test runner prints.
 const MARK: &str = "#> ";
 const DONE: &str = "done";
@@ -65,6 +66,17 @@ pub(crate) fn nap(time: Duration) {
 
 pub(crate) const fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
+}
+
+/// How long each storm is to last, if the long form was asked for: see `storm` and `fire`.
+pub(crate) fn long_form() -> Option<Duration> {
+    let seconds = env::var(STORM_SECONDS).ok()?;
+    Some(Duration::from_secs(seconds.parse().expect("a number of seconds")))
+}
+
+/// A limit on the life of a test or a child: in the long form it is as much longer.
+fn with_long_form(life: Duration) -> Duration {
+    life + long_form().unwrap_or_default()
 }
 
 /// Looks again and again until `happened`; panics when that takes too long.
@@ -135,14 +147,17 @@ impl Watched {
                     nap(ms(200));
                     let watched = WATCHED.lock().unwrap_or_else(PoisonError::into_inner);
                     if let Some((name, _)) = watched.values().find(|(_, end)| Instant::now() > *end) {
-                        give_up(&format!("test {name} is over its deadline of {TEST_LIFE:?}"));
+                        give_up(&format!(
+                            "test {name} is over its deadline of {:?}",
+                            with_long_form(TEST_LIFE)
+                        ));
                     }
                 }
             });
         });
         let name = thread::current().name().unwrap_or("?").to_owned();
         let id = count();
-        let end = Instant::now() + TEST_LIFE;
+        let end = Instant::now() + with_long_form(TEST_LIFE);
         WATCHED.lock().unwrap_or_else(PoisonError::into_inner).insert(id, (name, end));
         Self { id }
     }
@@ -329,7 +344,7 @@ impl Child {
     /// The next thing that it says.
     #[track_caller]
     pub(crate) fn next(&mut self) -> String {
-        match self.said.recv_timeout(PATIENCE) {
+        match self.said.recv_timeout(with_long_form(PATIENCE)) {
             Ok(word) => word,
             Err(RecvTimeoutError::Timeout) => panic!("{} says nothing", self.role),
             Err(RecvTimeoutError::Disconnected) => {
@@ -392,7 +407,7 @@ impl Child {
             if let Some(status) = self.process.try_wait().expect("it is our child") {
                 return status;
             }
-            assert!(start.elapsed() < PATIENCE, "{} does not end", self.role);
+            assert!(start.elapsed() < with_long_form(PATIENCE), "{} does not end", self.role);
             nap(ms(1));
         }
     }
@@ -412,7 +427,7 @@ fn child() {
     let Ok(role) = env::var(ROLE) else { return };
     let parent = env::var(PARENT).expect("whoever names a role is its parent").parse().expect("a process id");
     die_with(parent);
-    live_for(CHILD_LIFE);
+    live_for(with_long_form(CHILD_LIFE));
     let arguments = env::var(ARGUMENTS).unwrap_or_default();
     let arguments: Vec<_> = arguments.split(SEPARATOR).map(str::to_owned).collect();
     let found = crate::ROLES.iter().copied().flatten().find(|(name, _)| *name == role);
@@ -694,9 +709,18 @@ pub(crate) fn limit_for_now(resource: libc::__rlimit_resource_t, value: Option<u
 /// Locks bytes of a file against all others, for as long as it is open; without a length to its end,
 /// wherever that will be.
 pub(crate) fn lock(file: &fs::File, start: u32, len: Option<u32>) {
+    set_lock(file, libc::F_WRLCK, start, len);
+}
+
+/// Gives bytes of a file back that were locked.
+pub(crate) fn unlock(file: &fs::File, start: u32, len: Option<u32>) {
+    set_lock(file, libc::F_UNLCK, start, len);
+}
+
+fn set_lock(file: &fs::File, kind: i32, start: u32, len: Option<u32>) {
     // SAFETY: all zeroes is a valid `flock`; length 0 is one without an end.
     let mut bytes: libc::flock = unsafe { std::mem::zeroed() };
-    bytes.l_type = libc::c_short::try_from(libc::F_WRLCK).expect("a small number");
+    bytes.l_type = libc::c_short::try_from(kind).expect("a small number");
     bytes.l_start = start.into();
     bytes.l_len = len.unwrap_or(0).into();
     // SAFETY: `bytes` is a valid `flock` of ours.

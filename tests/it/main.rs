@@ -10,6 +10,10 @@ mod broken;
 #[cfg(test)]
 mod death;
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod fire;
+#[cfg(test)]
 mod fork;
 #[cfg(test)]
 mod harness;
@@ -22,6 +26,8 @@ mod in_place;
 #[cfg(test)]
 mod joinable;
 #[cfg(test)]
+mod limits;
+#[cfg(test)]
 mod names;
 #[cfg(test)]
 mod processes;
@@ -33,6 +39,10 @@ mod semantics;
 mod shapes;
 #[cfg(test)]
 mod small_shm;
+#[cfg(test)]
+mod storm;
+#[cfg(test)]
+mod stress;
 
 /// What a child process does, by name: the table from which `harness::child` picks.
 #[cfg(test)]
@@ -40,13 +50,17 @@ const ROLES: &[&[(&str, harness::Role)]] = &[
     batches::ROLES,
     broken::ROLES,
     death::ROLES,
+    fire::ROLES,
     fork::ROLES,
     held::ROLES,
     holders::ROLES,
     in_place::ROLES,
     joinable::ROLES,
+    limits::ROLES,
     names::ROLES,
     processes::ROLES,
     semantics::ROLES,
     small_shm::ROLES,
+    storm::ROLES,
+    stress::ROLES,
 ];

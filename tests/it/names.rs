@@ -728,7 +728,7 @@ fn churn(names: [&str; 2], seed: u64) -> i32 {
 }
 
 /// Whatever bears the name, and nobody is attached to it: it can be opened, removed and made.
-fn usable(name: &str) {
+pub(crate) fn usable(name: &str) {
     match Queue::<u64>::open(name) {
         Ok(queue) => {
             while queue.get_timeout(ms(100)).is_ok() {}

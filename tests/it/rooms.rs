@@ -15,9 +15,13 @@ const FLOORS: &[&[&str]] = &[
     &["sync", "ring"],
     &["layout"],
     &["attachment"],
-    &["channel", "tasks", "options", "codec"],
-    &["bytes"],
+    &["membership", "glimpse"],
+    &["channel", "tasks", "options", "codec", "handover"],
+    &["access", "admin"],
+    &["items", "half"],
+    &["bytes", "pipe"],
     &["queue"],
+    &["wait", "value"],
     &["lib"],
 ];
 

@@ -24,7 +24,7 @@ pub(crate) const ROLES: &[(&str, Role)] = &[
 const MEBI: u64 = 1 << 20;
 
 /// Plays the role in a process with a /dev/shm of its own, mounted like this.
-fn play_with(mount: &str, role: &str) {
+pub(crate) fn play_with(mount: &str, role: &str, arguments: &[&str]) {
     let unshare = if is_root() { "-m" } else { "-Urm" };
     let script = format!("mount -t tmpfs {mount} && exec \"$0\" \"$@\"");
     let launcher = ["unshare", unshare, "sh", "-c", &script];
@@ -34,32 +34,36 @@ fn play_with(mount: &str, role: &str) {
         return;
     }
     let stage = Stage::new();
-    stage.child_under(&launcher, role, &[]).finish();
+    let said = stage.child_under(&launcher, role, arguments).finish();
+    println!("{said:?}");
 }
 
 #[test]
 fn a_queue_larger_than_shared_memory_is_an_error_and_a_smaller_one_works_to_the_last_byte() {
-    play_with("-o size=1m tmpfs /dev/shm", "small_shm::one_mebibyte");
+    play_with("-o size=1m tmpfs /dev/shm", "small_shm::one_mebibyte", &[]);
 }
 
 /// As in a container without one, or without /proc, or with one that only root may use.
 #[test]
 fn without_a_usable_dev_shm_there_is_an_error_and_nothing_else() {
-    play_with("tmpfs /dev", "small_shm::not_to_be_had");
-    play_with("-o ro tmpfs /dev/shm", "small_shm::not_to_be_had");
-    play_with("tmpfs /proc", "small_shm::not_to_be_had");
+    play_with("tmpfs /dev", "small_shm::not_to_be_had", &["there is no directory /dev/shm"]);
+    play_with("-o ro tmpfs /dev/shm", "small_shm::not_to_be_had", &["/dev/shm is mounted read-only"]);
+    play_with("tmpfs /proc", "small_shm::not_to_be_had", &["/proc is not mounted"]);
     if is_root() {
-        play_with("-o mode=755 tmpfs /dev/shm", "small_shm::for_others_only");
+        play_with("-o mode=755 tmpfs /dev/shm", "small_shm::for_others_only", &[]);
     } else {
         println!("skipped: root alone can become somebody else");
     }
 }
 
-fn not_to_be_had(_: &[String]) {
+fn not_to_be_had(arguments: &[String]) {
     for refusal in [Queue::<u8>::new(1), Queue::create("name", 1), Queue::open_or_create("name", 1)] {
         let refusal = refusal.unwrap_err();
         assert!(matches!(refusal, OpenError::Io(_)), "{refusal:?}");
-        assert!(refusal.to_string().contains("cannot create"), "{refusal}");
+        let text = refusal.to_string();
+        for words in ["cannot create", &arguments[0]] {
+            assert!(text.contains(words), "it does not say {words:?}: {text}");
+        }
     }
     assert!(matches!(Queue::<u8>::open("name"), Err(OpenError::NotFound { .. })));
     assert!(matches!(shmq::remove("name"), Err(OpenError::NotFound { .. })));
@@ -91,7 +95,7 @@ fn one_mebibyte(_: &[String]) {
         large.clone().persistent(true).create::<u8>("large").unwrap_err(),
     ];
     for refusal in refusals {
-        let OpenError::NoSpace { needed, available } = refusal else { panic!("{refusal:?}") };
+        let OpenError::NoSpace { needed, available, .. } = refusal else { panic!("{refusal:?}") };
         assert!((4 * MEBI..5 * MEBI).contains(&needed), "{needed}");
         assert!((MEBI / 2..=MEBI).contains(&available), "{available}");
         let text = refusal.to_string();

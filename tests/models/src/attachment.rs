@@ -4,7 +4,7 @@ use std::ptr::NonNull;
 
 use loom::sync::{Arc, Mutex};
 
-use crate::layout::{Ends, Live};
+use crate::layout::{Ends, Lane, Live};
 use crate::ring::Shape;
 use crate::sys::lease::{Identity, Lease, Locks};
 use crate::sys::region::Region;
@@ -52,7 +52,7 @@ pub(crate) struct Attachment {
 }
 
 impl Attachment {
-    pub(crate) fn ends(&self) -> &Ends {
+    pub(crate) fn ends(&self, _: Lane) -> &Ends {
         &self.segment.ends
     }
 
@@ -60,7 +60,7 @@ impl Attachment {
         &self.segment.live
     }
 
-    pub(crate) fn ring(&self) -> Region<'_> {
+    pub(crate) fn ring(&self, _: Lane) -> Region<'_> {
         // SAFETY: allocated with `room` bytes, aligned to 8, freed after the last process is gone.
         unsafe { Region::new(self.segment.ring, self.segment.shape.room()) }
     }

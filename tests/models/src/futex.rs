@@ -84,3 +84,7 @@ pub(crate) fn wake(word: &AtomicU32, count: u32) -> u32 {
 fn address(word: &AtomicU32) -> usize {
     std::ptr::from_ref(word).addr()
 }
+
+pub(crate) fn wait_any<'a>(_: impl Iterator<Item = (&'a AtomicU32, u32)>, _: Instant) -> std::io::Result<()> {
+    unreachable!("the models wait on one word at a time")
+}

@@ -49,6 +49,14 @@ impl Lease {
         self.locks.lock().unwrap().retain(|_, holder| *holder != self.description);
     }
 
+    pub(crate) fn is_intact(&self) -> bool {
+        true
+    }
+
+    pub(crate) fn verified_fd(&self) -> std::io::Result<i32> {
+        Ok(0)
+    }
+
     pub(crate) fn is_alive(&self, owner: u32) -> bool {
         self.locks.lock().unwrap().get(&owner).is_some_and(|holder| *holder != self.description)
     }

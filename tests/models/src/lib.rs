@@ -17,6 +17,7 @@ mod deadline;
 mod error;
 #[path = "../../../src/layout.rs"]
 mod layout;
+mod membership;
 #[path = "../../../src/ring.rs"]
 mod ring;
 #[path = "../../../src/sync/mod.rs"]

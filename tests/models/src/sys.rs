@@ -10,6 +10,9 @@ pub(crate) mod region;
 pub(crate) mod ofd {
     /// As in `src/sys/ofd.rs`.
     pub(crate) const TOMB: u32 = (1 << 28) - 1;
+
+    #[derive(Clone, Copy, Debug)]
+    pub(crate) struct Class;
 }
 
 pub(crate) fn deadlock() -> std::io::Error {

@@ -5,13 +5,14 @@ use std::marker::PhantomData;
 use serde::de::DeserializeOwned;
 use serde::ser::Serialize;
 
-use crate::bytes::{Access, Batch};
+use crate::access::{Access, Batch};
 use crate::codec::{self, Scratch, Unsuitable};
 use crate::deadline::Deadline;
 use crate::error::{GetError, GetManyError, PutError, PutManyError};
+use crate::handover::Sending;
 
 /// Access to a queue whose messages are encoded items.
-pub(super) struct Items<'a, T> {
+pub(crate) struct Items<'a, T> {
     access: Access<'a>,
     max: usize,
     item: PhantomData<fn(T) -> T>,
@@ -19,26 +20,40 @@ pub(super) struct Items<'a, T> {
 
 impl<'a, T> Items<'a, T> {
     #[inline]
-    pub(super) fn new(access: Access<'a>, max: usize) -> Self {
+    pub(crate) fn new(access: Access<'a>, max: usize) -> Self {
         Self { access, max, item: PhantomData }
     }
 }
 
 impl<T: Serialize> Items<'_, T> {
     #[inline]
-    pub(super) fn put(&self, item: &T, deadline: Deadline) -> Result<(), PutError> {
+    pub(crate) fn put(&self, item: &T, deadline: Deadline) -> Result<(), PutError> {
+        let sending = Sending::begin();
         let mut scratch = Scratch::take();
         codec::encode(item, scratch.buffer(), self.max).map_err(|unsuitable| self.refuse(unsuitable))?;
-        self.access.put(scratch.buffer(), deadline)
+        self.access.put(scratch.buffer(), deadline)?;
+        let packed = sending.packed();
+        sending.sent(packed);
+        Ok(())
     }
 
-    pub(super) fn put_many(&self, items: &[T], deadline: Deadline) -> Result<(), PutManyError> {
+    pub(crate) fn put_many(&self, items: &[T], deadline: Deadline) -> Result<(), PutManyError> {
+        let sending = Sending::begin();
         let mut batch = Batch::default();
-        for item in items {
+        // Where the count of packed ends grew: mostly nowhere.
+        let mut packed = vec![(0, 0)];
+        for (at, item) in items.iter().enumerate() {
             let encoded = batch.push(|buffer| codec::encode(item, buffer, self.max));
             encoded.map_err(|unsuitable| PutManyError { put: 0, error: self.refuse(unsuitable) })?;
+            if packed.last().is_none_or(|(_, count)| *count != sending.packed()) {
+                packed.push((at + 1, sending.packed()));
+            }
         }
-        self.access.put_many(batch.iter(), deadline)
+        let result = self.access.put_many(batch.iter(), deadline);
+        let put = result.as_ref().map_or_else(|error| error.put, |()| items.len());
+        let with_those = packed.iter().rev().find(|(items, _)| *items <= put);
+        sending.sent(with_those.map_or(0, |(_, count)| *count));
+        result
     }
 
     #[cold]
@@ -52,13 +67,13 @@ impl<T: Serialize> Items<'_, T> {
 
 impl<T: DeserializeOwned> Items<'_, T> {
     #[inline]
-    pub(super) fn get(&self, deadline: Deadline) -> Result<T, GetError> {
+    pub(crate) fn get(&self, deadline: Deadline) -> Result<T, GetError> {
         let mut scratch = Scratch::take();
         self.access.append(scratch.buffer(), deadline)?;
         decode(scratch.buffer())
     }
 
-    pub(super) fn get_many(&self, max: usize, deadline: Deadline) -> Result<Vec<T>, GetManyError<T>> {
+    pub(crate) fn get_many(&self, max: usize, deadline: Deadline) -> Result<Vec<T>, GetManyError<T>> {
         let batch = self.access.get_batch(max, deadline)?;
         let mut messages = batch.iter();
         let mut got = Vec::with_capacity(messages.len());

@@ -10,8 +10,8 @@ use crate::ring::Message;
 /// A channel, and whether the end in question is held already.
 #[derive(Clone, Copy)]
 pub(crate) struct Access<'a> {
-    pub(super) channel: Channel<'a>,
-    pub(super) turn: Turn,
+    pub(crate) channel: Channel<'a>,
+    pub(crate) turn: Turn,
 }
 
 /// Messages one behind the other in one buffer.
@@ -115,7 +115,20 @@ impl Access<'_> {
         Ok(messages)
     }
 
-    /// The same into one buffer.
+    /// Gets the oldest message if it has at most `max` bytes; a longer one stays.
+    pub(crate) fn get_max(self, max: usize, deadline: Deadline) -> Result<Vec<u8>, GetError> {
+        self.channel.get(self.turn, deadline, |message| {
+            let len = message.len();
+            if len > max {
+                return Err(GetError::TooLong { len, max });
+            }
+            let mut bytes = Vec::new();
+            append(message, &mut bytes)?;
+            Ok(bytes)
+        })
+    }
+
+    /// The same as [`get_many`](Self::get_many) into one buffer.
     pub(crate) fn get_batch(self, max: usize, deadline: Deadline) -> Result<Batch, GetError> {
         let mut batch = Batch::default();
         self.channel.get_many(self.turn, max, deadline, |message| {

@@ -1,0 +1,130 @@
+//! Ends of a pipe on their way to another process.
+//!
+//! Serialising an end makes a duplicate of it: an attachment of its own and a ticket (see `membership`), kept
+//! here until somebody has claimed it. While an item is encoded for a put, its duplicates belong to that put
+//! and go with it if it fails. After that, or if an end is serialised by other means, they belong to the process.
+
+use std::cell::{Cell, RefCell};
+
+use crate::attachment::Attachment;
+use crate::error::OpenError;
+use crate::membership::{self, Ticket};
+use crate::sys::ofd::Class;
+use crate::sys::shared::{Shared, at_exit};
+
+/// A duplicate that nobody may have claimed yet.
+struct Kept {
+    segment: Attachment,
+    ticket: Ticket,
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        // In a forked child the ticket is the parent's.
+        if self.segment.lease().identity().is_some() {
+            membership::withdraw(&self.segment, self.ticket);
+        }
+    }
+}
+
+/// The duplicates of this process.
+static KEPT: Shared<Vec<Kept>> = Shared::new(Vec::new());
+
+thread_local! {
+    /// How many puts this thread is in the middle of: one inside of the encoding of the other.
+    static PUTS: Cell<usize> = const { Cell::new(0) };
+    /// The duplicates that belong to those puts.
+    static PACKED: RefCell<Vec<Kept>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A put that is encoding and sending items. What is packed meanwhile goes with it, unless it is told that the
+/// items have been sent.
+pub(crate) struct Sending {
+    before: usize,
+}
+
+impl Sending {
+    #[inline]
+    pub(crate) fn begin() -> Self {
+        _ = PUTS.try_with(|puts| puts.set(puts.get() + 1));
+        Self { before: packed() }
+    }
+
+    /// How many ends have been packed so far.
+    #[inline]
+    pub(crate) fn packed(&self) -> usize {
+        packed() - self.before
+    }
+
+    /// The first `count` of the ends are under way.
+    #[inline]
+    pub(crate) fn sent(self, count: usize) {
+        if count > 0 {
+            self.keep(count);
+        }
+    }
+
+    #[cold]
+    fn keep(&self, count: usize) {
+        let sent: Vec<_> =
+            PACKED.with_borrow_mut(|packed| packed.drain(self.before..self.before + count).collect());
+        keep(sent);
+    }
+}
+
+impl Drop for Sending {
+    #[inline]
+    fn drop(&mut self) {
+        _ = PUTS.try_with(|puts| puts.set(puts.get().saturating_sub(1)));
+        if packed() > self.before {
+            let failed = PACKED.with_borrow_mut(|packed| packed.split_off(self.before));
+            drop(failed);
+        }
+    }
+}
+
+#[inline]
+fn packed() -> usize {
+    PACKED.try_with(|packed| packed.borrow().len()).unwrap_or(0)
+}
+
+/// Sends a duplicate of an end of this class on its way.
+pub(crate) fn pack(end: &Attachment, class: Class) -> Result<Ticket, OpenError> {
+    sweep();
+    let segment = end.again()?;
+    let ticket = membership::send(&segment, class).map_err(OpenError::Io)?;
+    let kept = Kept { segment, ticket };
+    let in_put = PUTS.try_with(Cell::get).unwrap_or(0) > 0;
+    if in_put {
+        PACKED.with_borrow_mut(|packed| packed.push(kept));
+    } else {
+        keep(vec![kept]);
+    }
+    Ok(ticket)
+}
+
+fn keep(sent: Vec<Kept>) {
+    let first = KEPT.with(Vec::new, |kept| {
+        let first = kept.capacity() == 0;
+        kept.extend(sent);
+        first
+    });
+    if first == Some(true) {
+        at_exit(let_go);
+    }
+}
+
+/// Lets go of the duplicates that have been claimed.
+pub(crate) fn sweep() {
+    let claimed = KEPT.with(Vec::new, |kept| {
+        let claimed = |kept: &mut Kept| !membership::is_waiting(&kept.segment, kept.ticket);
+        if kept.is_empty() { Vec::new() } else { kept.extract_if(.., claimed).collect() }
+    });
+    drop(claimed);
+}
+
+/// The process ends, and with it what it has not handed over.
+extern "C" fn let_go() {
+    let all = KEPT.with(Vec::new, std::mem::take);
+    drop(all);
+}
