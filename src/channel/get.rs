@@ -4,6 +4,7 @@ use super::{Channel, Look, Patience, Turn, forked, lost};
 use crate::deadline::Deadline;
 use crate::error::{Corrupt, GetError};
 use crate::ring::{Message, Run};
+use crate::sync::condvar::LONGEST_SLICE;
 use crate::sync::holds::Hold;
 use crate::sync::mutex::Refused;
 use crate::sys::deadlock;
@@ -171,15 +172,28 @@ impl<'a> Channel<'a> {
     }
 
     /// Locks the get end, which nobody ever closes: where it says so, something else wrote there.
+    ///
+    /// Nobody waits for a turn in which there will be nothing to get: whoever has the end may never let go.
     fn lock_get_open(self, me: Identity, deadline: Deadline, patience: &Patience) -> Result<(), GetError> {
+        if self.ends().get.mutex.try_lock(me) {
+            return Ok(());
+        }
         loop {
-            match self.lock_get(me, deadline) {
+            let slice = match deadline {
+                Deadline::Now => Deadline::Now,
+                deadline => Deadline::At(deadline.within(LONGEST_SLICE)),
+            };
+            match self.lock_get(me, slice) {
                 Ok(()) => return Ok(()),
                 Err(Refused::Closed) => self.ends().get.mutex.reopen(),
                 Err(Refused::Forked) => return Err(GetError::Io(forked())),
                 Err(Refused::Deadlock) => return Err(GetError::Io(deadlock())),
                 Err(Refused::Lost) => return Err(GetError::Io(lost(self.segment.lease()))),
-                Err(Refused::TimedOut) => return Err(self.give_up_get(patience, GetError::Empty)),
+                Err(Refused::TimedOut) => {
+                    if self.look_for_message() == Look::Closed {
+                        return Err(GetError::Closed);
+                    }
+                }
             }
             if deadline.has_passed() {
                 return Err(self.give_up_get(patience, GetError::Empty));

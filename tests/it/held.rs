@@ -526,6 +526,38 @@ fn close_wakes_who_waits_for_a_held_put_end() {
     });
 }
 
+/// Nor has whoever waits for a held get end once everything has been got, however long it stays held.
+#[test]
+fn the_end_of_a_queue_comes_for_those_behind_a_held_get_end_too() {
+    let _stage = Stage::new();
+    let queue = ByteQueue::new(2).unwrap();
+    queue.put(b"last").unwrap();
+    let consumer = queue.consumer().unwrap();
+    thread::scope(|scope| {
+        let waiters = [
+            scope.spawn(|| queue.get().map(drop)),
+            scope.spawn(|| queue.get_many(9).map(drop)),
+            scope.spawn(|| queue.get_timeout(ms(20_000)).map(drop)),
+            scope.spawn(|| queue.consumer().map(drop)),
+        ];
+        nap(ms(6));
+        queue.close();
+        // There is something left: it is not the end yet.
+        nap(ms(120));
+        assert!(waiters.iter().all(|waiter| !waiter.is_finished()));
+        assert_eq!(consumer.get().unwrap(), b"last");
+        let (ends, took) = timed(|| waiters.map(|waiter| waiter.join().unwrap()));
+        for end in ends {
+            assert!(matches!(end, Err(GetError::Closed)), "{end:?}");
+        }
+        assert_prompt(took);
+        let nowait = scope.spawn(|| queue.get_nowait()).join().unwrap();
+        assert!(matches!(nowait, Err(GetError::Closed)), "{nowait:?}");
+    });
+    drop(consumer);
+    assert!(matches!(queue.get(), Err(GetError::Closed)));
+}
+
 /// Close races a stream through a held end: exactly what the puts said `Ok` to is delivered.
 #[test]
 fn what_a_held_put_said_ok_to_is_delivered_and_nothing_else() {
