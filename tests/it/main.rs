@@ -6,6 +6,8 @@
 #[cfg(test)]
 mod any_bytes;
 #[cfg(test)]
+mod batches;
+#[cfg(test)]
 mod broken;
 #[cfg(test)]
 mod death;
@@ -19,6 +21,14 @@ mod fork;
 mod hand;
 #[cfg(test)]
 mod harness;
+#[cfg(test)]
+mod held;
+#[cfg(test)]
+mod holders;
+#[cfg(test)]
+mod in_place;
+#[cfg(test)]
+mod joinable;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
@@ -44,10 +54,15 @@ mod stress;
 #[cfg(test)]
 const ROLES: &[&[(&str, harness::Role)]] = &[
     any_bytes::ROLES,
+    batches::ROLES,
     broken::ROLES,
     death::ROLES,
     fire::ROLES,
     fork::ROLES,
+    held::ROLES,
+    holders::ROLES,
+    in_place::ROLES,
+    joinable::ROLES,
     limits::ROLES,
     lock_words::ROLES,
     names::ROLES,

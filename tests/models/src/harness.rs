@@ -127,9 +127,24 @@ impl Process {
     pub(crate) fn close(&self) {
         self.channel().close();
     }
+
+    /// Holds the put end, under an identity of this process; `None` if the channel is closed.
+    pub(crate) fn hold_put(&self) -> Option<Turn> {
+        match self.channel().hold_put(Deadline::Never) {
+            Ok((me, _)) => Some(Turn::Held(me)),
+            Err(PutError::Closed) => None,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Holds the get end.
+    pub(crate) fn hold_get(&self) -> Turn {
+        let (me, _) = self.channel().hold_get(Deadline::Never).unwrap();
+        Turn::Held(me)
+    }
 }
 
-fn byte(message: &Message<'_>) -> Result<u8, GetError> {
+pub(crate) fn byte(message: &Message<'_>) -> Result<u8, GetError> {
     let mut byte = [0];
     message.copy_to(&mut byte)?;
     Ok(byte[0])

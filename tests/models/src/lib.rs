@@ -28,5 +28,6 @@ mod close;
 mod close_over_the_dead;
 mod exclusion;
 mod harness;
+mod held;
 mod take_over;
 mod wake_ups;
