@@ -16,6 +16,18 @@ mod fork;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+#[cfg(target_arch = "x86_64")]
+mod instants;
+#[cfg(test)]
+#[cfg(target_arch = "x86_64")]
+mod instants_calls;
+#[cfg(test)]
+#[cfg(target_arch = "x86_64")]
+mod instants_court;
+#[cfg(test)]
+#[cfg(target_arch = "x86_64")]
+mod instants_names;
+#[cfg(test)]
 mod limits;
 #[cfg(test)]
 mod names;
@@ -33,6 +45,9 @@ mod small_shm;
 mod storm;
 #[cfg(test)]
 mod stress;
+#[cfg(test)]
+#[cfg(target_arch = "x86_64")]
+mod textbook;
 
 /// What a child process does, by name: the table from which `harness::child` picks.
 #[cfg(test)]
@@ -41,6 +56,10 @@ const ROLES: &[&[(&str, harness::Role)]] = &[
     death::ROLES,
     fire::ROLES,
     fork::ROLES,
+    #[cfg(target_arch = "x86_64")]
+    instants_calls::ROLES,
+    #[cfg(target_arch = "x86_64")]
+    instants_names::ROLES,
     limits::ROLES,
     names::ROLES,
     processes::ROLES,
