@@ -164,7 +164,7 @@ pub(crate) enum Trial {
 }
 
 /// How many strided instants of each call an ordinary run tries.
-const MOST: u64 = 60;
+const MOST: u64 = 24;
 
 /// Which moments of a recorded walk are tried: all changes, and instructions at a stride that begins at a
 /// random place; `most` of these, or with `SHMQ_INSTANTS=all` every one.
