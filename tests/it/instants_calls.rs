@@ -690,7 +690,8 @@ fn kill_at<S: Subject>(call: &Call<S>, route: &Route, moment: Moment, name: &str
         && walk.ended
     {
         log.add(Place::Ended, 1);
-        log.add(Place::Woken, u64::from(took < ms(25)));
+        // Walking to the end takes a part of the 50 ms after which it looks for itself.
+        log.add(Place::Woken, u64::from(took < ms(5)));
     }
     scene.go_on(log);
     scene.audit(&Fate::Died { ended: walk.ended, at_once });

@@ -207,7 +207,7 @@ pub(crate) fn hold_court(
         say(&format!("{missed} of {kept} deadlines were missed by more than 20 ms"));
     }
     let (ended, woken) = (judge.log.get(Place::Ended), judge.log.get(Place::Woken));
-    if woken < ended / 4 {
+    if woken < ended / 2 {
         say(&format!("of {ended} sleepers only {woken} were woken, others woke by themselves"));
     }
     say(&format!("tried {call}: {}", Tried { judge, walk, trial }));
