@@ -28,6 +28,18 @@ mod holders;
 #[cfg(test)]
 mod in_place;
 #[cfg(test)]
+#[cfg(target_arch = "x86_64")]
+mod instants;
+#[cfg(test)]
+#[cfg(target_arch = "x86_64")]
+mod instants_calls;
+#[cfg(test)]
+#[cfg(target_arch = "x86_64")]
+mod instants_court;
+#[cfg(test)]
+#[cfg(target_arch = "x86_64")]
+mod instants_names;
+#[cfg(test)]
 mod joinable;
 #[cfg(test)]
 mod limits;
@@ -49,6 +61,9 @@ mod small_shm;
 mod storm;
 #[cfg(test)]
 mod stress;
+#[cfg(test)]
+#[cfg(target_arch = "x86_64")]
+mod textbook;
 
 /// What a child process does, by name: the table from which `harness::child` picks.
 #[cfg(test)]
@@ -63,6 +78,10 @@ const ROLES: &[&[(&str, harness::Role)]] = &[
     holders::ROLES,
     in_place::ROLES,
     joinable::ROLES,
+    #[cfg(target_arch = "x86_64")]
+    instants_calls::ROLES,
+    #[cfg(target_arch = "x86_64")]
+    instants_names::ROLES,
     limits::ROLES,
     lock_words::ROLES,
     names::ROLES,
