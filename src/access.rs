@@ -9,9 +9,9 @@ use crate::ring::Message;
 
 /// A channel, and whether the end in question is held already.
 #[derive(Clone, Copy)]
-pub(crate) struct Access<'a> {
+pub(crate) struct Access<'a, T> {
     pub(crate) channel: Channel<'a>,
-    pub(crate) turn: Turn,
+    pub(crate) turn: T,
 }
 
 /// Messages one behind the other in one buffer.
@@ -42,7 +42,7 @@ impl Batch {
     }
 }
 
-impl Access<'_> {
+impl<T: Turn> Access<'_, T> {
     #[inline]
     pub(crate) fn put(self, message: &[u8], deadline: Deadline) -> Result<(), PutError> {
         self.channel.put(self.turn, message, deadline)

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use crate::atomic::AtomicU32;
 use crate::deadline::now;
 use crate::error::{NOT_A_FILE, OpenError};
-use crate::layout::{CHANNEL, Ends, Expected, Geometry, HEADER, LIVE, Lane, Live, UncheckedHeader};
+use crate::layout::{Ends, Expected, Geometry, HEADER, LIVE, Lane, Live, Place, UncheckedHeader};
 use crate::sys::fork::Descriptor;
 use crate::sys::lease::{Identity, Joined, Lease};
 use crate::sys::region::Region;
@@ -515,10 +515,15 @@ impl Attachment {
         }
     }
 
-    /// The words of a channel.
+    /// The words of a channel, and the bytes of its ring. The place is one of this segment's geometry.
     #[inline]
+    pub(crate) fn channel(&self, place: Place) -> (&Ends, Region<'_>) {
+        channel_in(&self.mapping, place)
+    }
+
+    /// The words of a channel.
     pub(crate) fn ends(&self, lane: Lane) -> &Ends {
-        ends_in(&self.mapping, lane)
+        self.channel(self.geometry().place(lane)).0
     }
 
     /// The words that are not on a hot path.
@@ -528,25 +533,25 @@ impl Attachment {
     }
 
     /// The bytes of a channel's ring.
-    #[inline]
     pub(crate) fn ring(&self, lane: Lane) -> Region<'_> {
-        ring_in(&self.mapping, self.geometry(), lane)
+        self.channel(self.geometry().place(lane)).1
     }
 }
 
-/// The words of a channel in a mapped segment.
+/// The words of a channel in a mapped segment, and the bytes of its ring. The place is one of the segment's
+/// geometry.
 #[expect(unsafe_code, reason = "the one place where mapped bytes become references")]
 #[inline]
-pub(crate) fn ends_in(mapping: &Mapping, lane: Lane) -> &Ends {
-    let offset = match lane {
-        Lane::First => CHANNEL,
-        Lane::Second => CHANNEL + size_of::<Ends>(),
-    };
-    let words = byte_in(mapping, offset).cast();
+pub(crate) fn channel_in(mapping: &Mapping, place: Place) -> (&Ends, Region<'_>) {
+    let words = byte_in(mapping, place.ends).cast();
     // SAFETY: mapped below RING, as long as the mapping lives, and aligned as CHANNEL is (asserted in
     // `layout`); `Ends` is made of atomics and of bytes that nobody touches, for which any bytes
     // are valid and any writes no data race. Of a read-only mapping they are only ever loaded.
-    unsafe { words.as_ref() }
+    let ends = unsafe { words.as_ref() };
+    let base = byte_in(mapping, place.ring);
+    // SAFETY: the mapping is as long as the geometry says (`segment_len`); rings begin at multiples of 128. Of a
+    // read-only mapping the region is only named.
+    (ends, unsafe { Region::new(base, place.room) })
 }
 
 /// The words of a mapped segment that are not on a hot path.
@@ -554,18 +559,8 @@ pub(crate) fn ends_in(mapping: &Mapping, lane: Lane) -> &Ends {
 #[inline]
 pub(crate) fn live_in(mapping: &Mapping) -> &Live {
     let words = byte_in(mapping, LIVE).cast();
-    // SAFETY: as in `ends_in`.
+    // SAFETY: as in `channel_in`.
     unsafe { words.as_ref() }
-}
-
-/// The bytes of a channel's ring in a mapped segment. It is mapped as long as the geometry says.
-#[expect(unsafe_code, reason = "the one place where the bytes of the ring are named")]
-#[inline]
-pub(crate) fn ring_in<'a>(mapping: &'a Mapping, geometry: &Geometry, lane: Lane) -> Region<'a> {
-    let base = byte_in(mapping, geometry.ring_offset(lane));
-    // SAFETY: the mapping is as long as the geometry says (`segment_len`); rings begin at multiples of 128. Of a
-    // read-only mapping the region is only named.
-    unsafe { Region::new(base, geometry.shape.room()) }
 }
 
 /// The byte at an offset that lies in the segment.

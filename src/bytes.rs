@@ -11,7 +11,7 @@ use serde::ser::{Serialize, Serializer};
 
 use crate::access::Access;
 use crate::attachment::{self, Attachment};
-use crate::channel::{Channel, Port, Turn};
+use crate::channel::{Channel, Once, Port};
 use crate::deadline::Deadline;
 use crate::error::{GetError, OpenError, PutError, PutManyError, TaskDoneError};
 use crate::layout::{Expected, Kind, Lane};
@@ -148,7 +148,7 @@ impl ByteQueue {
     }
 
     fn attached(attachment: Attachment) -> Self {
-        let port = Port::new(attachment.geometry().shape);
+        let port = Port::new(&attachment, Lane::First, None);
         Self { handle: Arc::new(Handle { attachment, port }) }
     }
 
@@ -457,8 +457,8 @@ impl ByteQueue {
     }
 
     #[inline]
-    pub(crate) fn access(&self) -> Access<'_> {
-        Access { channel: self.channel(), turn: Turn::Once }
+    pub(crate) fn access(&self) -> Access<'_, Once> {
+        Access { channel: self.channel(), turn: Once }
     }
 
     fn tasks(&self) -> Tasks<'_> {

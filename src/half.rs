@@ -7,7 +7,7 @@ use serde::ser::{Error as _, Serialize, Serializer};
 
 use crate::access::Access;
 use crate::attachment::{self, Attachment, Patience};
-use crate::channel::{Channel, Classes, Port, Turn};
+use crate::channel::{Channel, Classes, Once, Port};
 use crate::error::OpenError;
 use crate::handover;
 use crate::layout::{Expected, Kind, Lane};
@@ -66,8 +66,8 @@ impl Half {
             }
         }
         let classes = Classes { put: Part::Put.class(lane), get: Part::Get.class(lane) };
-        let shape = attachment.geometry().shape;
-        Ok(Some(Self { attachment, part, lane, port: Port::of_pipe(lane, shape, classes) }))
+        let channel = Port::new(&attachment, lane, Some(classes));
+        Ok(Some(Self { attachment, part, lane, port: channel }))
     }
 
     pub(crate) fn attachment(&self) -> &Attachment {
@@ -86,8 +86,8 @@ impl Half {
         Channel::new(&self.attachment, &self.port)
     }
 
-    pub(crate) fn access(&self) -> Access<'_> {
-        Access { channel: self.channel(), turn: Turn::Once }
+    pub(crate) fn access(&self) -> Access<'_, Once> {
+        Access { channel: self.channel(), turn: Once }
     }
 
     /// Whether somebody is, or was, at the other end of the channel and nobody ever will be again.

@@ -6,26 +6,27 @@ use serde::de::DeserializeOwned;
 use serde::ser::Serialize;
 
 use crate::access::{Access, Batch};
+use crate::channel::Turn;
 use crate::codec::{self, Scratch, Unsuitable};
 use crate::deadline::Deadline;
 use crate::error::{GetError, GetManyError, PutError, PutManyError};
 use crate::handover::Sending;
 
 /// Access to a queue whose messages are encoded items.
-pub(crate) struct Items<'a, T> {
-    access: Access<'a>,
+pub(crate) struct Items<'a, T, W> {
+    access: Access<'a, W>,
     max: usize,
     item: PhantomData<fn(T) -> T>,
 }
 
-impl<'a, T> Items<'a, T> {
+impl<'a, T, W> Items<'a, T, W> {
     #[inline]
-    pub(crate) fn new(access: Access<'a>, max: usize) -> Self {
+    pub(crate) fn new(access: Access<'a, W>, max: usize) -> Self {
         Self { access, max, item: PhantomData }
     }
 }
 
-impl<T: Serialize> Items<'_, T> {
+impl<T: Serialize, W: Turn> Items<'_, T, W> {
     #[inline]
     pub(crate) fn put(&self, item: &T, deadline: Deadline) -> Result<(), PutError> {
         let sending = Sending::begin();
@@ -65,7 +66,7 @@ impl<T: Serialize> Items<'_, T> {
     }
 }
 
-impl<T: DeserializeOwned> Items<'_, T> {
+impl<T: DeserializeOwned, W: Turn> Items<'_, T, W> {
     #[inline]
     pub(crate) fn get(&self, deadline: Deadline) -> Result<T, GetError> {
         let mut scratch = Scratch::take();
