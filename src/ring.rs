@@ -19,6 +19,8 @@ pub(crate) const LONGEST_RING: usize = ((1 << 31) - 1) * UNIT;
 /// The capacity of a ring without a limit. Such a ring is *sparse*: as long as it can be, and only the chunks that
 /// hold messages have memory.
 pub(crate) const UNBOUNDED: u32 = 1 << 31;
+/// How far behind the slot being written the processor is told to fetch; measured, see `docs/design.md`.
+const AHEAD: usize = 512;
 /// Memory comes and goes in pieces of this.
 pub(crate) const CHUNK: usize = 256 << 10;
 
@@ -423,6 +425,9 @@ impl<'a> Ring<'a> {
     pub(crate) fn write(&self, run: Run, message: &[u8]) -> Result<Run, Corrupt> {
         let slot = self.prefix(&run, message.len())?;
         self.bytes.copy_in(slot + PREFIX, message)?;
+        // A lock or unlock waits until all stores before it are done, and those to the slot wait for lines that the
+        // consumer still caches. Asked for some slots ahead, they are here by then.
+        self.bytes.expect_write(slot + AHEAD);
         Ok(self.extend(run, message.len()))
     }
 
