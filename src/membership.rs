@@ -10,11 +10,11 @@
 //! | 0                 | free, or claimed                                               |
 //! | serial and class  | on its way, as long as somebody keeps the ticket's byte locked |
 //!
-//! **An end ends once, for good.** `ended` is set only by who holds the whole class locked, so that nobody is in
-//! it and nobody can enter, and has found no ticket of it on its way. Who enters locks a byte first and looks at
+//! **An end ends once, for good.** `ended` is set only by who has barred the class, so that nobody is in it and
+//! nobody can enter, and has found no ticket of it on its way. Who enters locks a byte first and looks at
 //! `ended` afterwards.
 //!
-//! Killed in between: a class that is locked whole is free again, a byte without a ticket is nothing, a ticket
+//! Killed in between: a class that was barred can be entered again, a byte without a ticket is nothing, a ticket
 //! without a byte is dead and its place is used again.
 
 use std::io;
