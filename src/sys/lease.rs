@@ -121,6 +121,12 @@ impl Lease {
         holder.map_or(true, |holder| holder.is_some())
     }
 
+    /// Locks some byte of the class, for as long as the lease's file is open, and says which. A forked child has
+    /// nothing of it. `None` if somebody holds the whole class for a moment.
+    pub(crate) fn enter_alone(&self, class: Class) -> io::Result<Option<u32>> {
+        ofd::enter_some(self.descriptor.verified()?, class)
+    }
+
     /// Locks this one byte of the class, if nobody has it, for as long as the lease's file is open.
     pub(crate) fn enter_as(&self, class: Class, member: u32) -> io::Result<bool> {
         ofd::lock(self.descriptor.verified()?, class.byte(member), 1)

@@ -47,7 +47,7 @@ pub(crate) fn lock_some_id(fd: RawFd) -> io::Result<Option<u32>> {
 
 /// Locks a byte of the class; false if somebody holds all of them for a moment. Async-signal-safe.
 pub(crate) fn enter(fd: RawFd, class: Class) -> io::Result<bool> {
-    Ok(lock_one_from(fd, class.start())?.is_some())
+    Ok(enter_some(fd, class)?.is_some())
 }
 
 /// Whether another description is in the class. One that only bars it does not count.
@@ -62,6 +62,11 @@ pub(crate) fn bar(fd: RawFd, class: Class) -> io::Result<bool> {
 
 pub(crate) fn unbar(fd: RawFd, class: Class) {
     unlock(fd, class.start(), IDS);
+}
+
+/// Locks a byte of the class, and says which; `None` if somebody holds all of them for a moment.
+pub(crate) fn enter_some(fd: RawFd, class: Class) -> io::Result<Option<u32>> {
+    lock_one_from(fd, class.start())
 }
 
 fn lock_one_from(fd: RawFd, start: u64) -> io::Result<Option<u32>> {
