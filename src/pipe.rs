@@ -559,7 +559,7 @@ impl<T> fmt::Debug for Receiver<T> {
 impl<S, R> Serialize for Connection<S, R> {
     /// Duplicates the end: see [Handing over](Connection#handing-over).
     fn serialize<Z: Serializer>(&self, serializer: Z) -> Result<Z::Ok, Z::Error> {
-        (&self.sender, &self.receiver).serialize(serializer)
+        half::serialize_both(&self.sender.half, &self.receiver.half, serializer)
     }
 }
 
