@@ -48,6 +48,8 @@ mod lock_words;
 #[cfg(test)]
 mod names;
 #[cfg(test)]
+mod pipes;
+#[cfg(test)]
 mod processes;
 #[cfg(test)]
 mod rooms;
@@ -85,6 +87,7 @@ const ROLES: &[&[(&str, harness::Role)]] = &[
     limits::ROLES,
     lock_words::ROLES,
     names::ROLES,
+    pipes::ROLES,
     processes::ROLES,
     semantics::ROLES,
     small_shm::ROLES,
