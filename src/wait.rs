@@ -16,7 +16,7 @@ use crate::sys::futex::MOST_WORDS;
 /// Something that messages come from: [`Queue`], [`ByteQueue`], [`Connection`] or [`Receiver`].
 ///
 /// It cannot be implemented outside this crate.
-pub trait Source: sealed::Watched {}
+pub trait Source: sealed::Watched + Send + Sync {}
 
 mod sealed {
     use crate::channel::Channel;
