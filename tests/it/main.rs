@@ -66,6 +66,8 @@ mod stress;
 #[cfg(test)]
 #[cfg(target_arch = "x86_64")]
 mod textbook;
+#[cfg(test)]
+mod waiting;
 
 /// What a child process does, by name: the table from which `harness::child` picks.
 #[cfg(test)]
@@ -93,4 +95,5 @@ const ROLES: &[&[(&str, harness::Role)]] = &[
     small_shm::ROLES,
     storm::ROLES,
     stress::ROLES,
+    waiting::ROLES,
 ];
