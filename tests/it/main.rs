@@ -20,6 +20,8 @@ mod fork;
 #[cfg(test)]
 mod hand;
 #[cfg(test)]
+mod handing_over;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod held;
@@ -86,6 +88,7 @@ const ROLES: &[&[(&str, harness::Role)]] = &[
     instants_calls::ROLES,
     #[cfg(target_arch = "x86_64")]
     instants_names::ROLES,
+    handing_over::ROLES,
     limits::ROLES,
     lock_words::ROLES,
     names::ROLES,
