@@ -162,6 +162,9 @@ impl Lease {
     }
 
     /// Gives the id back. The handle must not be used afterwards.
+    ///
+    /// A place in a class goes with the last descriptor of the file, not here: a child forked a moment ago may
+    /// have nothing else yet that shows that it is in the class.
     pub(crate) fn leave(&self) {
         let verified = self.descriptor.verified();
         let joined = self.identity();
