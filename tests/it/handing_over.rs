@@ -19,6 +19,16 @@ use crate::harness::{
 use crate::pipes::name_of;
 
 pub(crate) const ROLES: &[(&str, Role)] = &[
+    ("handing_over::anything", anything),
+    ("handing_over::on_its_way", on_its_way),
+    ("handing_over::both_on_their_way", both_on_their_way),
+    ("handing_over::failing_puts", failing_puts),
+    ("handing_over::nested_puts", nested_puts),
+    ("handing_over::part_of_many", part_of_many),
+    ("handing_over::called_back", called_back),
+    ("handing_over::twice", twice),
+    ("handing_over::final_end", final_end),
+    ("handing_over::places", places),
     ("handing_over::serves", serves),
     ("handing_over::asks", asks),
     ("handing_over::packs", packs),
@@ -27,6 +37,13 @@ pub(crate) const ROLES: &[(&str, Role)] = &[
     ("handing_over::packs_and_forks", packs_and_forks),
     ("handing_over::amid_it", amid_it),
 ];
+
+/// Plays the role, in a process that starts no programs: see `pipes`.
+fn play(role: &str) {
+    let stage = Stage::new();
+    let said = stage.child(role, &[&stage.name()]).finish();
+    println!("{said:?}");
+}
 
 fn encode(value: &impl Serialize) -> Vec<u8> {
     postcard::to_stdvec(value).unwrap()
@@ -41,6 +58,11 @@ fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, postcard::Error> {
 fn assert_ended<T: DeserializeOwned>(receiver: &Receiver<T>) {
     let got = receiver.recv_nowait().map(drop);
     assert!(matches!(got, Err(GetError::Closed)), "{got:?} instead of the end of file");
+}
+
+/// The same in the test process.
+fn ends<T: DeserializeOwned>(receiver: &Receiver<T>) {
+    until("the end of file", || matches!(receiver.recv_nowait(), Err(GetError::Closed)));
 }
 
 #[track_caller]
@@ -110,6 +132,10 @@ enum Thing {
 
 #[test]
 fn whatever_has_a_handle_goes_through_a_queue_and_through_a_pipe() {
+    play("handing_over::anything");
+}
+
+fn anything(_: &[String]) {
     let things = Queue::<Thing>::new(8).unwrap();
     let (there, here) = shmq::simplex::<Thing>().unwrap();
     let send = |thing: Thing| {
@@ -148,6 +174,10 @@ fn whatever_has_a_handle_goes_through_a_queue_and_through_a_pipe() {
 
 #[test]
 fn an_end_on_its_way_is_no_end_of_file() {
+    play("handing_over::on_its_way");
+}
+
+fn on_its_way(_: &[String]) {
     let queue = Queue::<Sender<u8>>::new(2).unwrap();
     let (receiver, sender) = shmq::simplex::<u8>().unwrap();
     sender.send(&1).unwrap();
@@ -180,6 +210,10 @@ fn an_end_on_its_way_is_no_end_of_file() {
 
 #[test]
 fn both_ends_may_be_on_their_way_with_messages_in_the_pipe() {
+    play("handing_over::both_on_their_way");
+}
+
+fn both_on_their_way(_: &[String]) {
     let (receiver, sender) = shmq::simplex::<u8>().unwrap();
     let name = name_of(&sender);
     sender.send(&1).unwrap();
@@ -200,11 +234,11 @@ fn both_ends_may_be_on_their_way_with_messages_in_the_pipe() {
 fn the_death_of_who_sent_it_ends_an_end_that_has_not_arrived() {
     let stage = Stage::new();
     let name = stage.name();
-    let ends = Queue::<Sender<u8>>::create(&name, 4).unwrap();
+    let queue = Queue::<Sender<u8>>::create(&name, 4).unwrap();
     for goes in ["is killed", "crashes", "exits"] {
         let (receiver, sender) = shmq::simplex::<u8>().unwrap();
         sender.send(&7).unwrap();
-        ends.put(&sender).unwrap();
+        queue.put(&sender).unwrap();
         drop(sender);
         let mut child = stage.child("handing_over::packs", &[&name, goes]);
         child.heard("packed");
@@ -216,8 +250,8 @@ fn the_death_of_who_sent_it_ends_an_end_that_has_not_arrived() {
             child.tell("go");
             child.finish();
         }
-        assert_ended(&receiver);
-        let late = ends.get();
+        ends(&receiver);
+        let late = queue.get();
         assert!(matches!(late, Err(GetError::Decode { .. })), "{late:?}");
         assert_ended(&receiver);
     }
@@ -287,7 +321,7 @@ fn who_handed_both_ends_on_does_not_keep_their_memory() {
     let child = stage.child("handing_over::takes_both", &[&name]);
     child.finish();
     drop(ends);
-    assert!(!exists(&pipe));
+    until("it is gone", || !exists(&pipe));
 }
 
 fn takes_both(arguments: &[String]) {
@@ -336,6 +370,10 @@ impl Serialize for Item {
 
 #[test]
 fn an_end_ends_with_the_put_that_was_to_carry_it() {
+    play("handing_over::failing_puts");
+}
+
+fn failing_puts(_: &[String]) {
     let queue = Queue::<Item>::new(1).unwrap();
     let put = |then: Then, how: &dyn Fn(&Item) -> Result<(), PutError>| {
         let (receiver, end) = shmq::simplex::<u8>().unwrap();
@@ -380,6 +418,10 @@ fn an_end_ends_with_the_put_that_was_to_carry_it() {
 /// One put inside of the encoding of another.
 #[test]
 fn what_a_put_inside_of_an_encoding_sends_is_not_the_outer_ones() {
+    play("handing_over::nested_puts");
+}
+
+fn nested_puts(_: &[String]) {
     struct Nested<'a> {
         outer: Sender<u8>,
         inner: Cell<Option<Sender<u8>>>,
@@ -410,6 +452,10 @@ fn what_a_put_inside_of_an_encoding_sends_is_not_the_outer_ones() {
 
 #[test]
 fn of_many_only_those_that_went_in_are_under_way() {
+    play("handing_over::part_of_many");
+}
+
+fn part_of_many(_: &[String]) {
     let queue = Queue::<(u8, Option<Sender<u8>>)>::new(3).unwrap();
     let (receivers, senders): (Vec<_>, Vec<_>) = (0..4).map(|_| shmq::simplex::<u8>().unwrap()).unzip();
     let mut items: Vec<_> = (1..).zip(senders.into_iter().map(Some)).collect();
@@ -445,6 +491,10 @@ fn of_many_only_those_that_went_in_are_under_way() {
 
 #[test]
 fn an_end_whose_serialisation_fails_outside_of_a_put_is_called_back() {
+    play("handing_over::called_back");
+}
+
+fn called_back(_: &[String]) {
     let mut short = [0_u8; 20];
     let (receiver, sender) = shmq::simplex::<u8>().unwrap();
     assert!(postcard::to_slice(&sender, &mut short).is_err());
@@ -469,6 +519,10 @@ fn an_end_whose_serialisation_fails_outside_of_a_put_is_called_back() {
 
 #[test]
 fn a_duplicate_that_comes_twice_attaches_while_the_end_is_open() {
+    play("handing_over::twice");
+}
+
+fn twice(_: &[String]) {
     let (receiver, sender) = shmq::simplex::<u8>().unwrap();
     let bytes = encode(&sender);
     let first: Sender<u8> = decode(&bytes).unwrap();
@@ -495,6 +549,10 @@ fn a_duplicate_that_comes_twice_attaches_while_the_end_is_open() {
 
 #[test]
 fn the_end_of_file_is_final() {
+    play("handing_over::final_end");
+}
+
+fn final_end(_: &[String]) {
     let (here, there) = shmq::pipe::<u8, u8>().unwrap();
     let kept = encode(&there);
     let other = encode(&there);
@@ -539,6 +597,10 @@ fn all<T: DeserializeOwned>(queue: &Queue<T>) -> Vec<T> {
 
 #[test]
 fn as_many_as_32_are_under_way_at_once_and_then_there_is_room_again() {
+    play("handing_over::places");
+}
+
+fn places(_: &[String]) {
     let queue = QueueOptions::new().capacity(100).anonymous::<Sender<u64>>().unwrap();
     let (receiver, sender) = shmq::simplex::<u64>().unwrap();
     for _ in 0..3 {
@@ -591,7 +653,7 @@ fn a_place_is_free_when_its_end_has_arrived_whoever_sent_it() {
     last.send(&1).unwrap();
     assert_eq!(receiver.recv().unwrap(), 1);
     drop(last);
-    assert_ended(&receiver);
+    ends(&receiver);
 }
 
 fn sends_32(arguments: &[String]) {
@@ -610,9 +672,7 @@ fn sends_32(arguments: &[String]) {
 /// What is under way belongs to the process that sent it, not to a child that has a copy of its memory.
 #[test]
 fn a_forked_child_does_not_keep_alive_what_its_parent_sent() {
-    let stage = Stage::new();
-    let said = stage.child("handing_over::packs_and_forks", &[]).finish();
-    println!("{said:?}");
+    play("handing_over::packs_and_forks");
 }
 
 fn packs_and_forks(_: &[String]) {
@@ -648,9 +708,7 @@ fn packs_and_forks(_: &[String]) {
 /// one of them has it or has it under way, and closed when all are dead.
 #[test]
 fn an_end_passed_around_by_processes_that_are_killed_is_open_as_long_as_one_has_it() {
-    let stage = Stage::new();
-    let said = stage.child("handing_over::amid_it", &[&stage.name()]).finish();
-    println!("{said:?}");
+    play("handing_over::amid_it");
 }
 
 fn amid_it(arguments: &[String]) {

@@ -50,6 +50,8 @@ mod lock_words;
 #[cfg(test)]
 mod names;
 #[cfg(test)]
+mod pipe_names;
+#[cfg(test)]
 mod pipes;
 #[cfg(test)]
 mod processes;
@@ -92,6 +94,7 @@ const ROLES: &[&[(&str, harness::Role)]] = &[
     limits::ROLES,
     lock_words::ROLES,
     names::ROLES,
+    pipe_names::ROLES,
     pipes::ROLES,
     processes::ROLES,
     semantics::ROLES,

@@ -1,7 +1,8 @@
 //! Pipes: what goes through them, and how one end learns that the other is gone.
 //!
 //! Most tests are roles that fork: the far end is a process that was forked and let go of our end, as with
-//! pipes of the kernel.
+//! pipes of the kernel. And whatever asks at once for the end of file is a role: the test process starts programs
+//! all the time, and each has copies of all descriptors until it is executed.
 
 use std::fmt::Debug;
 use std::fs;
@@ -15,11 +16,12 @@ use std::time::{Duration, Instant};
 use shmq::{Connection, GetError, OpenError, PipeOptions, PutError, Queue, Receiver, Sender};
 
 use crate::harness::{
-    Forked, Random, Record, Role, Stage, assert_about, assert_prompt, assert_woken, close_standard, exists,
-    exit_now, fork, hear, ms, nap, say, timed, until,
+    Forked, Random, Record, Role, Stage, assert_about, assert_prompt, assert_woken, exists, exit_now, fork,
+    ms, nap, say, timed, until,
 };
 
 pub(crate) const ROLES: &[(&str, Role)] = &[
+    ("pipes::halves", halves),
     ("pipes::answers", answers),
     ("pipes::ends_in_every_way", ends_in_every_way),
     ("pipes::told_of_a_death", told_of_a_death),
@@ -29,10 +31,7 @@ pub(crate) const ROLES: &[(&str, Role)] = &[
     ("pipes::far_end_stopped", far_end_stopped),
     ("pipes::classical", classical),
     ("pipes::inherited", inherited),
-    ("pipes::killed_at_opening", killed_at_opening),
-    ("pipes::creates_and_dies", creates_and_dies),
     ("pipes::crowded", crowded),
-    ("pipes::descriptors", descriptors),
 ];
 
 /// Plays the role with a name of its own.
@@ -50,7 +49,7 @@ pub(crate) fn name_of(end: &impl Debug) -> String {
 
 #[track_caller]
 #[expect(clippy::needless_pass_by_value, reason = "so that the call can stand in it")]
-fn assert_ended<T: Debug>(got: Result<T, GetError>) {
+pub(crate) fn assert_ended<T: Debug>(got: Result<T, GetError>) {
     assert!(matches!(got, Err(GetError::Closed)), "{got:?} instead of the end of file");
 }
 
@@ -166,122 +165,6 @@ fn options_are_kept() {
     let refused = Queue::<()>::open(&name);
     assert!(matches!(refused, Err(OpenError::Mismatch { field: "kind", .. })), "{refused:?}");
     let _there = label("one").open::<(), ()>(&name).unwrap();
-}
-
-// Names
-
-#[test]
-fn a_named_pipe_is_taken_once() {
-    let stage = Stage::new();
-    let name = stage.name();
-    assert!(matches!(Connection::<u8, u8>::open(&name), Err(OpenError::NotFound { .. })));
-    let here = Connection::<u8, u8>::create(&name).unwrap();
-    assert!(matches!(Connection::<u8, u8>::create(&name), Err(OpenError::AlreadyExists { .. })));
-    // Nobody has opened it: that is no end of file.
-    assert!(matches!(here.recv_timeout(ms(5)), Err(GetError::Empty)));
-    assert!(!here.poll(Duration::ZERO).unwrap());
-    assert!(shmq::wait(&[&here], Some(Duration::ZERO)).unwrap().is_empty());
-    here.send(&1).unwrap();
-    here.send(&2).unwrap();
-    assert!(matches!(here.send_timeout(&3, ms(5)), Err(PutError::Full)));
-    let there = Connection::<u8, u8>::open(&name).unwrap();
-    assert!(matches!(Connection::<u8, u8>::open(&name), Err(OpenError::AlreadyExists { .. })));
-    assert_eq!([there.recv().unwrap(), there.recv().unwrap()], [1, 2]);
-    drop(there);
-    assert_ended(here.recv());
-    assert!(matches!(here.send(&3), Err(PutError::Closed)));
-    assert!(matches!(Connection::<u8, u8>::open(&name), Err(OpenError::AlreadyExists { .. })));
-    drop(here);
-    assert!(!exists(&name));
-    assert!(matches!(Connection::<u8, u8>::open(&name), Err(OpenError::NotFound { .. })));
-}
-
-#[test]
-fn a_pipe_whose_first_end_is_gone_cannot_be_opened() {
-    let stage = Stage::new();
-    let name = stage.name();
-    // One half is enough.
-    let (sender, receiver) = Connection::<u8, u8>::create(&name).unwrap().split();
-    drop(receiver);
-    let there = Connection::<u8, u8>::open(&name).unwrap();
-    assert!(matches!(there.send(&1), Err(PutError::Closed)));
-    sender.send(&1).unwrap();
-    drop(sender);
-    assert_eq!(there.recv().unwrap(), 1);
-    assert_ended(there.recv());
-    assert!(matches!(Connection::<u8, u8>::open(&name), Err(OpenError::NotFound { .. })));
-    assert!(exists(&name));
-    drop(there);
-    assert!(!exists(&name));
-}
-
-#[test]
-fn a_process_that_dies_while_it_opens_leaves_the_end_to_the_next() {
-    play("pipes::killed_at_opening");
-}
-
-fn killed_at_opening(arguments: &[String]) {
-    let mut random = Random::new();
-    let [mut before, mut after] = [0, 0];
-    for round in 0..60 {
-        let name = format!("{}{round}", arguments[0]);
-        let here = Connection::<u8, u8>::create(&name).unwrap();
-        let victim = fork(|| {
-            let _there = Connection::<u8, u8>::open(&name).unwrap();
-            loop {
-                nap(ms(1000));
-            }
-        });
-        nap(Duration::from_micros(random.below(900)));
-        victim.kill();
-        // It was never there, or it has been and is gone.
-        match Connection::<u8, u8>::open(&name) {
-            Ok(there) => {
-                before += 1;
-                here.send(&1).unwrap();
-                there.send(&2).unwrap();
-                assert_eq!((here.recv().unwrap(), there.recv().unwrap()), (2, 1));
-            }
-            Err(OpenError::AlreadyExists { .. }) => {
-                after += 1;
-                assert_ended(here.recv_nowait());
-                assert!(matches!(here.send_nowait(&1), Err(PutError::Closed)));
-            }
-            Err(error) => panic!("{error}"),
-        }
-    }
-    say(&format!("killed {before} times before and {after} times after it was open"));
-}
-
-#[test]
-fn a_name_that_a_dead_creator_left_is_made_again() {
-    let stage = Stage::new();
-    let name = stage.name();
-    for _ in 0..3 {
-        let mut creator = stage.child("pipes::creates_and_dies", &[&name]);
-        creator.heard("created");
-        assert!(matches!(Connection::<u8, u8>::create(&name), Err(OpenError::AlreadyExists { .. })));
-        creator.kill();
-        assert!(exists(&name));
-        let refused = Connection::<u8, u8>::open(&name);
-        assert!(matches!(refused, Err(OpenError::NotFound { .. })), "{refused:?}");
-        // Whoever looked was the last one, and took the name away; so leave another.
-        let mut creator = stage.child("pipes::creates_and_dies", &[&name]);
-        creator.heard("created");
-        creator.kill();
-        let here = Connection::<u8, u8>::create(&name).unwrap();
-        let there = Connection::<u8, u8>::open(&name).unwrap();
-        assert!(matches!(there.recv_nowait(), Err(GetError::Empty)), "what the dead one sent is gone");
-        here.send(&1).unwrap();
-        assert_eq!(there.recv().unwrap(), 1);
-    }
-}
-
-fn creates_and_dies(arguments: &[String]) {
-    let here = Connection::<u8, u8>::create(&arguments[0]).unwrap();
-    here.send(&9).unwrap();
-    say("created");
-    hear();
 }
 
 #[test]
@@ -403,6 +286,10 @@ fn ends_in_every_way(arguments: &[String]) {
 
 #[test]
 fn halves_end_on_their_own_and_clones_count() {
+    play("pipes::halves");
+}
+
+fn halves(_: &[String]) {
     let (here, there) = shmq::pipe::<u8, u8>().unwrap();
     let (sender, receiver) = there.split();
     let another = sender.clone();
@@ -867,58 +754,4 @@ fn crowded(_: &[String]) {
     let all = PROCESSES * THREADS * COUNT;
     assert_eq!(counts.get(0) + counts.get(1), all);
     assert_eq!(sum.get(0) + sum.get(1), all * (all - 1) / 2);
-}
-
-// Descriptors
-
-#[test]
-fn an_end_costs_few_descriptors_and_none_of_the_standard_ones() {
-    let stage = Stage::new();
-    let mut child = stage.child("pipes::descriptors", &[&stage.name()]);
-    let said: Vec<_> = (0..4).map(|_| child.next()).collect();
-    println!("{said:?}");
-    child.heard("standard ones closed");
-    child.tell("go");
-}
-
-fn descriptors(arguments: &[String]) {
-    let count_of = |what: &str, most: usize, open: &dyn Fn() -> Box<dyn Send>| {
-        // What is mapped or registered once is none of the handle's.
-        drop(open());
-        let before = open_descriptors();
-        let handle = open();
-        let new: Vec<_> = open_descriptors().into_iter().filter(|fd| !before.contains(fd)).collect();
-        assert!(new.len() <= most, "{what} costs {new:?}");
-        for descriptor in &new {
-            assert!(*descriptor > 2);
-            let flags = fs::read_to_string(format!("/proc/self/fdinfo/{descriptor}")).unwrap();
-            let flags = flags.lines().find_map(|line| line.strip_prefix("flags:")).unwrap().trim();
-            let flags = i32::from_str_radix(flags, 8).unwrap();
-            assert!(flags & libc::O_CLOEXEC != 0, "{what}: {descriptor} survives exec");
-        }
-        drop(handle);
-        assert_eq!(open_descriptors(), before, "{what} leaves descriptors");
-        say(&format!("{what}: {}", new.len()));
-    };
-    count_of("a queue", 2, &|| Box::new(Queue::<u8>::new(4).unwrap()));
-    count_of("a named connection", 4, &|| Box::new(Connection::<u8, u8>::create(&arguments[0]).unwrap()));
-    count_of("a pipe", 8, &|| Box::new(shmq::pipe::<u8, u8>().unwrap()));
-    count_of("a one-way pipe", 4, &|| Box::new(shmq::simplex::<u8>().unwrap()));
-    say("standard ones closed");
-    hear();
-    close_standard();
-    let (here, there) = shmq::pipe::<u8, u8>().unwrap();
-    here.send(&1).unwrap();
-    let standard = open_descriptors().iter().any(|fd| *fd <= 2);
-    exit_now(i32::from(standard || there.recv().unwrap() != 1))
-}
-
-fn open_descriptors() -> Vec<i32> {
-    let entries = fs::read_dir("/proc/self/fd").unwrap();
-    let numbers = entries.map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap());
-    let mut open: Vec<i32> = numbers.collect();
-    // The one that the directory itself was read through is closed by now.
-    open.retain(|fd| fs::read_link(format!("/proc/self/fd/{fd}")).is_ok());
-    open.sort_unstable();
-    open
 }

@@ -11,6 +11,7 @@ use crate::harness::{
 };
 
 pub(crate) const ROLES: &[(&str, Role)] = &[
+    ("waiting::ended", ended),
     ("waiting::woken_by_others", woken_by_others),
     ("waiting::passes_on", passes_on),
     ("waiting::refused", refused),
@@ -57,6 +58,10 @@ fn it_tells_which_are_ready_in_ascending_order() {
 
 #[test]
 fn what_is_closed_or_at_its_end_is_ready() {
+    play("waiting::ended", &[]);
+}
+
+fn ended(_: &[String]) {
     let queue = Queue::<u32>::new(4).unwrap();
     let (receiver, sender) = shmq::simplex::<u8>().unwrap();
     let (here, there) = shmq::pipe::<u8, u8>().unwrap();
