@@ -42,6 +42,9 @@ mod instants_court;
 #[cfg(target_arch = "x86_64")]
 mod instants_names;
 #[cfg(test)]
+#[cfg(target_arch = "x86_64")]
+mod instants_pipes;
+#[cfg(test)]
 mod joinable;
 #[cfg(test)]
 mod limits;
@@ -90,6 +93,8 @@ const ROLES: &[&[(&str, harness::Role)]] = &[
     instants_calls::ROLES,
     #[cfg(target_arch = "x86_64")]
     instants_names::ROLES,
+    #[cfg(target_arch = "x86_64")]
+    instants_pipes::ROLES,
     handing_over::ROLES,
     limits::ROLES,
     lock_words::ROLES,
