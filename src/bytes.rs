@@ -14,6 +14,7 @@ use crate::attachment::{self, Attachment};
 use crate::channel::{Channel, Once, Port};
 use crate::deadline::Deadline;
 use crate::error::{GetError, OpenError, PutError, PutManyError, TaskDoneError};
+use crate::handover;
 use crate::layout::{Expected, Kind, Lane};
 use crate::options::{QueueOptions, no_capacity};
 use crate::tasks::Tasks;
@@ -44,6 +45,13 @@ pub struct ByteQueue {
 struct Handle {
     attachment: Attachment,
     port: Port,
+}
+
+impl Drop for Handle {
+    /// Who is done with the queue that ends of pipes were sent through may never call us again.
+    fn drop(&mut self) {
+        handover::sweep();
+    }
 }
 
 /// Counters of a queue since it was created, over all processes.

@@ -5,6 +5,7 @@
 //! and go with it if it fails. After that, or if an end is serialised by other means, they belong to the process.
 
 use std::cell::{Cell, RefCell};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use crate::attachment::Attachment;
 use crate::error::OpenError;
@@ -27,8 +28,10 @@ impl Drop for Kept {
     }
 }
 
-/// The duplicates of this process.
+/// The duplicates of this process that are under way.
 static KEPT: Shared<Vec<Kept>> = Shared::new(Vec::new());
+/// How many those are, so that nobody takes the lock for nothing. A forked child may have one too many.
+static COUNT: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
     /// How many puts this thread is in the middle of: one inside of the encoding of the other.
@@ -46,6 +49,7 @@ pub(crate) struct Sending {
 impl Sending {
     #[inline]
     pub(crate) fn begin() -> Self {
+        sweep();
         _ = PUTS.try_with(|puts| puts.set(puts.get() + 1));
         Self { before: packed() }
     }
@@ -66,9 +70,8 @@ impl Sending {
 
     #[cold]
     fn keep(&self, count: usize) {
-        let sent: Vec<_> =
-            PACKED.with_borrow_mut(|packed| packed.drain(self.before..self.before + count).collect());
-        keep(sent);
+        let sent = with_packed(|packed| packed.drain(self.before..self.before + count).collect());
+        keep(sent.unwrap_or_default());
     }
 }
 
@@ -77,8 +80,7 @@ impl Drop for Sending {
     fn drop(&mut self) {
         _ = PUTS.try_with(|puts| puts.set(puts.get().saturating_sub(1)));
         if packed() > self.before {
-            let failed = PACKED.with_borrow_mut(|packed| packed.split_off(self.before));
-            drop(failed);
+            drop(with_packed(|packed| packed.split_off(self.before)));
         }
     }
 }
@@ -88,23 +90,40 @@ fn packed() -> usize {
     PACKED.try_with(|packed| packed.borrow().len()).unwrap_or(0)
 }
 
+/// `None` while the thread ends: there is no list any more.
+fn with_packed<R>(with: impl FnOnce(&mut Vec<Kept>) -> R) -> Option<R> {
+    PACKED.try_with(|packed| with(&mut packed.borrow_mut())).ok()
+}
+
 /// Sends a duplicate of an end of this class on its way.
 pub(crate) fn pack(end: &Attachment, class: Class) -> Result<Ticket, OpenError> {
     sweep();
     let segment = end.again()?;
     let ticket = membership::send(&segment, class).map_err(OpenError::Io)?;
     let kept = Kept { segment, ticket };
-    let in_put = PUTS.try_with(Cell::get).unwrap_or(0) > 0;
-    if in_put {
-        PACKED.with_borrow_mut(|packed| packed.push(kept));
-    } else {
+    let mut kept = Some(kept);
+    if PUTS.try_with(Cell::get).unwrap_or(0) > 0 {
+        with_packed(|packed| packed.extend(kept.take()));
+    }
+    if let Some(kept) = kept {
         keep(vec![kept]);
     }
     Ok(ticket)
 }
 
+/// The duplicate will not be sent after all.
+#[cold]
+pub(crate) fn call_back(ticket: Ticket) {
+    let remove = |all: &mut Vec<Kept>| {
+        let at = all.iter().rposition(|kept| kept.ticket == ticket);
+        at.map(|at| all.remove(at))
+    };
+    let removed = with_packed(remove).flatten().or_else(|| with_kept(remove).flatten());
+    drop(removed);
+}
+
 fn keep(sent: Vec<Kept>) {
-    let first = KEPT.with(Vec::new, |kept| {
+    let first = with_kept(|kept| {
         let first = kept.capacity() == 0;
         kept.extend(sent);
         first
@@ -114,17 +133,33 @@ fn keep(sent: Vec<Kept>) {
     }
 }
 
-/// Lets go of the duplicates that have been claimed.
+/// Lets go of the duplicates that have been claimed. As long as they are kept, so is their segment.
+#[inline]
 pub(crate) fn sweep() {
-    let claimed = KEPT.with(Vec::new, |kept| {
+    if COUNT.load(Relaxed) > 0 {
+        sweep_some();
+    }
+}
+
+#[cold]
+fn sweep_some() {
+    let claimed = with_kept(|kept| {
         let claimed = |kept: &mut Kept| !membership::is_waiting(&kept.segment, kept.ticket);
-        if kept.is_empty() { Vec::new() } else { kept.extract_if(.., claimed).collect() }
+        kept.extract_if(.., claimed).collect::<Vec<_>>()
     });
     drop(claimed);
 }
 
+fn with_kept<R>(with: impl FnOnce(&mut Vec<Kept>) -> R) -> Option<R> {
+    KEPT.with(Vec::new, |kept| {
+        let result = with(kept);
+        COUNT.store(kept.len(), Relaxed);
+        result
+    })
+}
+
 /// The process ends, and with it what it has not handed over.
 extern "C" fn let_go() {
-    let all = KEPT.with(Vec::new, std::mem::take);
+    let all = with_kept(std::mem::take);
     drop(all);
 }

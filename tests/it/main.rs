@@ -20,6 +20,8 @@ mod fork;
 #[cfg(test)]
 mod hand;
 #[cfg(test)]
+mod handing_over;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod held;
@@ -40,6 +42,9 @@ mod instants_court;
 #[cfg(target_arch = "x86_64")]
 mod instants_names;
 #[cfg(test)]
+#[cfg(target_arch = "x86_64")]
+mod instants_pipes;
+#[cfg(test)]
 mod joinable;
 #[cfg(test)]
 mod limits;
@@ -47,6 +52,10 @@ mod limits;
 mod lock_words;
 #[cfg(test)]
 mod names;
+#[cfg(test)]
+mod pipe_names;
+#[cfg(test)]
+mod pipes;
 #[cfg(test)]
 mod processes;
 #[cfg(test)]
@@ -64,6 +73,8 @@ mod stress;
 #[cfg(test)]
 #[cfg(target_arch = "x86_64")]
 mod textbook;
+#[cfg(test)]
+mod waiting;
 
 /// What a child process does, by name: the table from which `harness::child` picks.
 #[cfg(test)]
@@ -82,12 +93,18 @@ const ROLES: &[&[(&str, harness::Role)]] = &[
     instants_calls::ROLES,
     #[cfg(target_arch = "x86_64")]
     instants_names::ROLES,
+    #[cfg(target_arch = "x86_64")]
+    instants_pipes::ROLES,
+    handing_over::ROLES,
     limits::ROLES,
     lock_words::ROLES,
     names::ROLES,
+    pipe_names::ROLES,
+    pipes::ROLES,
     processes::ROLES,
     semantics::ROLES,
     small_shm::ROLES,
     storm::ROLES,
     stress::ROLES,
+    waiting::ROLES,
 ];
