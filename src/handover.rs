@@ -38,6 +38,8 @@ thread_local! {
     static PUTS: Cell<usize> = const { Cell::new(0) };
     /// The duplicates that belong to those puts.
     static PACKED: RefCell<Vec<Kept>> = const { RefCell::new(Vec::new()) };
+    /// How many those are: every put asks, and this one needs no destructor.
+    static PACKED_COUNT: Cell<usize> = const { Cell::new(0) };
 }
 
 /// A put that is encoding and sending items. What is packed meanwhile goes with it, unless it is told that the
@@ -50,7 +52,7 @@ impl Sending {
     #[inline]
     pub(crate) fn begin() -> Self {
         sweep();
-        _ = PUTS.try_with(|puts| puts.set(puts.get() + 1));
+        PUTS.set(PUTS.get() + 1);
         Self { before: packed() }
     }
 
@@ -78,7 +80,7 @@ impl Sending {
 impl Drop for Sending {
     #[inline]
     fn drop(&mut self) {
-        _ = PUTS.try_with(|puts| puts.set(puts.get().saturating_sub(1)));
+        PUTS.set(PUTS.get().saturating_sub(1));
         if packed() > self.before {
             drop(with_packed(|packed| packed.split_off(self.before)));
         }
@@ -87,12 +89,18 @@ impl Drop for Sending {
 
 #[inline]
 fn packed() -> usize {
-    PACKED.try_with(|packed| packed.borrow().len()).unwrap_or(0)
+    PACKED_COUNT.get()
 }
 
 /// `None` while the thread ends: there is no list any more.
 fn with_packed<R>(with: impl FnOnce(&mut Vec<Kept>) -> R) -> Option<R> {
-    PACKED.try_with(|packed| with(&mut packed.borrow_mut())).ok()
+    let with = |packed: &RefCell<Vec<Kept>>| {
+        let mut packed = packed.borrow_mut();
+        let result = with(&mut packed);
+        PACKED_COUNT.set(packed.len());
+        result
+    };
+    PACKED.try_with(with).ok()
 }
 
 /// Sends a duplicate of an end of this class on its way.
@@ -102,7 +110,7 @@ pub(crate) fn pack(end: &Attachment, class: Class) -> Result<Ticket, OpenError> 
     let ticket = membership::send(&segment, class).map_err(OpenError::Io)?;
     let kept = Kept { segment, ticket };
     let mut kept = Some(kept);
-    if PUTS.try_with(Cell::get).unwrap_or(0) > 0 {
+    if PUTS.get() > 0 {
         with_packed(|packed| packed.extend(kept.take()));
     }
     if let Some(kept) = kept {

@@ -31,8 +31,9 @@ impl<T: Serialize, W: Turn> Items<'_, T, W> {
     pub(crate) fn put(&self, item: &T, deadline: Deadline) -> Result<(), PutError> {
         let sending = Sending::begin();
         let mut scratch = Scratch::take();
-        codec::encode(item, scratch.buffer(), self.max).map_err(|unsuitable| self.refuse(unsuitable))?;
-        self.access.put(scratch.buffer(), deadline)?;
+        let end = codec::encode(item, scratch.buffer(), 0, self.max);
+        let end = end.map_err(|unsuitable| self.refuse(unsuitable))?;
+        self.access.put(scratch.first(end), deadline)?;
         let packed = sending.packed();
         sending.sent(packed);
         Ok(())
@@ -44,7 +45,7 @@ impl<T: Serialize, W: Turn> Items<'_, T, W> {
         // Where the count of packed ends grew: mostly nowhere.
         let mut packed = vec![(0, 0)];
         for (at, item) in items.iter().enumerate() {
-            let encoded = batch.push(|buffer| codec::encode(item, buffer, self.max));
+            let encoded = batch.push(|buffer, start| codec::encode(item, buffer, start, self.max));
             encoded.map_err(|unsuitable| PutManyError { put: 0, error: self.refuse(unsuitable) })?;
             if packed.last().is_none_or(|(_, count)| *count != sending.packed()) {
                 packed.push((at + 1, sending.packed()));
@@ -70,8 +71,8 @@ impl<T: DeserializeOwned, W: Turn> Items<'_, T, W> {
     #[inline]
     pub(crate) fn get(&self, deadline: Deadline) -> Result<T, GetError> {
         let mut scratch = Scratch::take();
-        self.access.append(scratch.buffer(), deadline)?;
-        decode(scratch.buffer())
+        let len = self.access.get_reusing(scratch.buffer(), deadline)?;
+        decode(scratch.first(len))
     }
 
     pub(crate) fn get_many(&self, max: usize, deadline: Deadline) -> Result<Vec<T>, GetManyError<T>> {

@@ -43,6 +43,7 @@ pub(crate) fn deadlock() -> io::Error {
 
 /// Asks the processor to fetch the cache line at this address for writing.
 #[inline]
+#[cfg_attr(not(target_arch = "x86_64"), expect(unused_variables, reason = "no such request is known there"))]
 pub(crate) fn expect_write(line: *const u8) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch changes nothing that a program can see, and never faults. Processors that do not know this
@@ -50,6 +51,4 @@ pub(crate) fn expect_write(line: *const u8) {
     unsafe {
         std::arch::asm!("prefetchw [{}]", in(reg) line, options(nostack, preserves_flags, readonly));
     }
-    #[cfg(not(target_arch = "x86_64"))]
-    _ = line;
 }
