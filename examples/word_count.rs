@@ -32,13 +32,13 @@ const ALL_TEXTS: u64 = 32 << 20;
 
 const USAGE: &str = "usage: word_count [PATH] [--workers N]
 
-Counts the words of the text files at or below PATH with N worker processes (1 to 256). By default PATH is the
-source of the crates that cargo has downloaded, and N the number of cores, but at least 2. Of the files, those of
-up to 1 MiB are read, in the order of their names, until it is 32 MiB; what is named target or .git is left out.";
+PATH is a text file or a directory of them; by default, the source of the crates that cargo has downloaded. N is 1 to
+256. Files of up to 1 MiB are read, until it is 32 MiB; what is named target or .git is left out.";
 
 fn main() {
     // A worker is this program again. It runs `work` in here, and does not come back.
     procspawn::init();
+    // `Display`, with what to do about it; an error that `main` returns is printed with `Debug`.
     if let Err(error) = run() {
         eprintln!("word_count: {error}");
         process::exit(1);
@@ -58,6 +58,7 @@ fn run() -> Result<()> {
             path = Some(PathBuf::from(arg));
         }
     }
+    let crates = || Some(env::home_dir()?.join(".cargo/registry/src")).filter(|crates| crates.is_dir());
     let path = path.or_else(crates).unwrap_or_else(|| PathBuf::from("."));
     let (mut texts, mut skipped) = (Vec::new(), 0);
     read(&path, &mut texts, &mut skipped)
@@ -74,15 +75,15 @@ fn run() -> Result<()> {
         return Err("the counts differ from those of a single process for the same texts".into());
     }
 
-    let mut words: Vec<_> = counts.iter().collect();
+    let mut words = Vec::from_iter(&counts);
     words.sort_by_key(|&(word, number)| (Reverse(number), word));
     for (word, number) in words.iter().take(20) {
         println!("{number:>9} {word}");
     }
     println!("\nfiles:    {} of {}, {skipped} skipped", texts.len(), path.display());
-    println!("messages: {messages} in {seconds:.2} s, through {workers} workers");
-    let all: u64 = counts.values().sum();
-    println!("words:    {all}, {} of them different; equal to a single-process count", words.len());
+    println!("messages: {messages} in {seconds:.2} s, to and from {workers} workers");
+    let (all, different) = (counts.values().sum::<u64>(), words.len());
+    println!("words:    {all}, {different} of them different; equal to a single-process count");
     Ok(())
 }
 
@@ -152,12 +153,6 @@ fn count(text: &str, counts: &mut Counts) {
             None => _ = counts.insert(word.to_owned(), 1),
         }
     }
-}
-
-fn crates() -> Option<PathBuf> {
-    let cargo =
-        env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(env::home_dir()?.join(".cargo")))?;
-    Some(cargo.join("registry/src")).filter(|crates| crates.is_dir())
 }
 
 /// Reads a file, or what is in a directory. Follows no links.
