@@ -18,6 +18,8 @@ mod harness;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
+mod looking;
+#[cfg(test)]
 mod names;
 #[cfg(test)]
 mod processes;

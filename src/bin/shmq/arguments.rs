@@ -145,7 +145,7 @@ pub(crate) struct Put {
     #[arg(long, conflicts_with_all = ["messages", "null"])]
     pub(crate) whole: bool,
     /// Give up when the queue has been full for this long [default: wait for room as long as it takes]
-    #[arg(long, value_name = "S", value_parser = seconds)]
+    #[arg(long, value_name = "S", value_parser = seconds, allow_negative_numbers = true)]
     pub(crate) timeout: Option<Duration>,
 }
 
@@ -154,8 +154,8 @@ pub(crate) struct Put {
 /// leaves the message where it was, and the next one gets it again.
 ///
 /// A reader that takes its time does not hold up others who get from this queue for more than 100 ms: then the
-/// message is removed while it is still on its way. Should the reader go without reading it, it is printed on
-/// standard error.
+/// message is removed while it is still on its way. Should the reader go without reading it before get ends, it
+/// is printed on standard error.
 ///
 /// On a terminal what cannot be printed is shown as an escape (\n, \xNN); anywhere else messages come out as they are.
 #[derive(Args, Debug)]
@@ -168,7 +168,7 @@ pub(crate) struct Get {
     /// End when no message has come for this many seconds; 0 takes what is there
     ///
     /// If there was none at all, the exit code is 3.
-    #[arg(long, value_name = "S", value_parser = seconds)]
+    #[arg(long, value_name = "S", value_parser = seconds, allow_negative_numbers = true)]
     pub(crate) timeout: Option<Duration>,
     /// Print a NUL byte after each message instead of a newline
     #[arg(short = '0', long)]

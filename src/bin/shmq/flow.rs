@@ -10,7 +10,7 @@ use shmq::{ByteQueue, GetError, PutError};
 use crate::arguments::{Drain, Get, Put};
 use crate::failure::{Failure, Outcome, note};
 use crate::look;
-use crate::sink::{Delivery, Sink};
+use crate::sink::{Delivery, Ready, Sink};
 use crate::text::{counted, printable};
 
 /// How long to wait before looking at something else: whether the reader has gone, or the queue.
@@ -105,53 +105,46 @@ impl Puts<'_> {
 
 pub(crate) fn get(get: &Get) -> Outcome {
     let queue = ByteQueue::open_as_guest(&get.name).map_err(Failure::open)?;
-    let mut gets = Gets::new(&queue, get.null)?;
-    let mut waited = Duration::ZERO;
-    while get.count.is_none_or(|count| gets.done < count) {
-        let left = get.timeout.map(|timeout| timeout.saturating_sub(waited));
-        match gets.get(left.map_or(SLICE, |left| left.min(SLICE)))? {
-            Got::Message => waited = Duration::ZERO,
-            Got::Closed => break,
-            Got::Nothing(_) if left.is_some_and(|left| left.is_zero()) => {
-                if gets.done > 0 {
-                    break;
-                }
-                let mut text = "no message in the time given".to_owned();
-                if !queue.empty() {
-                    text += &blocked(&queue);
-                }
-                return Err(Failure::TimedOut(text));
+    Gets::new(&queue, get.null)?.all(|gets| {
+        let mut waited = Duration::ZERO;
+        while get.count.is_none_or(|count| gets.done < count) {
+            let left = get.timeout.map(|timeout| timeout.saturating_sub(waited));
+            match gets.get(left.map_or(SLICE, |left| left.min(SLICE)))? {
+                Got::Message => waited = Duration::ZERO,
+                Got::Closed => break,
+                Got::Nothing(_) if left.is_some_and(|left| left.is_zero()) => return gets.timed_out(),
+                Got::Nothing(time) => waited += time,
+                Got::NotAsked if queue.is_closed() && queue.empty() => break,
+                Got::NotAsked => {}
             }
-            Got::Nothing(_) if queue.empty() && queue.is_abandoned() => {
+            if queue.empty() && queue.is_abandoned() {
                 note("the queue has gone: the last process that used it has left");
                 break;
             }
-            Got::Nothing(time) => waited += time,
         }
-    }
-    gets.finish();
-    Ok(())
+        Ok(())
+    })
 }
 
 pub(crate) fn drain(drain: &Drain) -> Outcome {
     /// Somebody who gets one message has done so by then.
     const PATIENCE: Duration = Duration::from_secs(1);
     let queue = ByteQueue::open_as_guest(&drain.name).map_err(Failure::open)?;
-    let mut gets = Gets::new(&queue, drain.null)?;
-    // Those that are there now: where others go on putting there is no end.
-    let there = queue.qsize() as u64;
-    while gets.done < there && !queue.empty() {
-        match gets.get(PATIENCE)? {
-            Got::Message => {}
-            Got::Closed => break,
-            Got::Nothing(_) if queue.empty() => break,
-            Got::Nothing(_) => {
-                return Err(Failure::Error(format!("got {} of {there}{}", gets.done, blocked(&queue))));
+    Gets::new(&queue, drain.null)?.all(|gets| {
+        // Those that are there now: where others go on putting there is no end.
+        let there = queue.qsize() as u64;
+        while gets.done < there && !queue.empty() {
+            match gets.get(PATIENCE)? {
+                Got::Message | Got::NotAsked => {}
+                Got::Closed => break,
+                Got::Nothing(_) if queue.empty() => break,
+                Got::Nothing(_) => {
+                    return Err(Failure::Error(format!("got {} of {there}{}", gets.done, blocked(&queue))));
+                }
             }
         }
-    }
-    gets.finish();
-    Ok(())
+        Ok(())
+    })
 }
 
 /// Why there are messages and none is to be had.
@@ -170,6 +163,8 @@ enum Got {
     Message,
     /// And how long it waited for one.
     Nothing(Duration),
+    /// The reader of the output is not ready for one.
+    NotAsked,
     Closed,
 }
 
@@ -185,14 +180,33 @@ impl<'a> Gets<'a> {
         Ok(Self { queue, sink, done: 0 })
     }
 
+    fn timed_out(&self) -> Outcome {
+        if self.done > 0 {
+            return Ok(());
+        }
+        let mut text = "no message in the time given".to_owned();
+        if !self.queue.empty() {
+            text += &blocked(self.queue);
+        }
+        Err(Failure::TimedOut(text))
+    }
+
+    /// The messages that `get` takes, to the end; and then what has become of them.
+    fn all(mut self, get: impl FnOnce(&mut Self) -> Outcome) -> Outcome {
+        let outcome = get(&mut self);
+        self.finish();
+        outcome
+    }
+
     /// Gets a message and prints it; it is removed when that is done.
     fn get(&mut self, timeout: Duration) -> Result<Got, Failure> {
         /// The message stays in the queue: thrown out of `get_with`, which removes what was read to the end.
         struct Keep(Failure);
 
-        if !self.sink.wait_until_ready()? {
-            self.finish();
-            return Err(Failure::ReaderGone);
+        match self.sink.wait_until_ready(SLICE)? {
+            Ready::Yes => {}
+            Ready::NotYet => return Ok(Got::NotAsked),
+            Ready::ReaderGone => return Err(Failure::ReaderGone),
         }
         let Self { queue, sink, .. } = self;
         let alone = || queue.stats().attached == 1;
@@ -224,8 +238,11 @@ impl<'a> Gets<'a> {
 
     /// Tells of a message that was taken, and that the reader then went without reading.
     fn finish(&mut self) {
-        if let Some(message) = self.sink.never_read() {
-            note("this message was taken, but the reader of the output went without reading it:");
+        let mut messages = self.sink.never_read().peekable();
+        if messages.peek().is_some() {
+            note("taken from the queue, but the reader of the output went without reading it:");
+        }
+        for message in messages {
             note(&printable(message));
         }
     }
