@@ -1,6 +1,8 @@
 //! An end of a queue of bytes, held for longer than a call.
 
+use std::cell::Cell;
 use std::fmt;
+use std::io;
 use std::marker::PhantomData;
 use std::time::Duration;
 
@@ -10,7 +12,36 @@ use crate::channel::Turn;
 use crate::deadline::Deadline;
 use crate::error::{GetError, PutError, PutManyError};
 use crate::sync::holds::Hold;
+use crate::sys::deadlock;
 use crate::sys::lease::Identity;
+
+/// Whether a closure of the user's has bytes of the ring right now.
+///
+/// A held end takes no lock for a call, so nothing else would stop a call on the same guard inside of the closure:
+/// it would write into the very bytes that are lent, or give them away to the other side.
+#[derive(Default)]
+struct Lent(Cell<bool>);
+
+impl Lent {
+    #[inline]
+    fn check(&self) -> io::Result<()> {
+        if self.0.get() { Err(deadlock()) } else { Ok(()) }
+    }
+
+    fn during<R>(&self, call: impl FnOnce() -> R) -> R {
+        struct Over<'a>(&'a Cell<bool>);
+
+        impl Drop for Over<'_> {
+            fn drop(&mut self) {
+                self.0.set(false);
+            }
+        }
+
+        self.0.set(true);
+        let _over = Over(&self.0);
+        call()
+    }
+}
 
 /// The put end of a queue, held by this thread alone: each put is that of a lock-free ring with one producer.
 ///
@@ -35,6 +66,7 @@ pub struct ByteProducer<'a> {
     access: Access<'a>,
     me: Identity,
     hold: Option<Hold>,
+    lent: Lent,
     queue: &'a ByteQueue,
     /// Bound to the thread that holds the end.
     thread: PhantomData<*const ()>,
@@ -59,6 +91,7 @@ pub struct ByteConsumer<'a> {
     access: Access<'a>,
     me: Identity,
     hold: Option<Hold>,
+    lent: Lent,
     queue: &'a ByteQueue,
     /// Bound to the thread that holds the end.
     thread: PhantomData<*const ()>,
@@ -84,7 +117,8 @@ impl ByteQueue {
     /// Holds the get end until the returned guard is dropped. Blocks while somebody else has it.
     ///
     /// # Errors
-    /// `Io`. A queue that is closed and empty has a consumer too, whose calls say `Closed`.
+    /// `Io`, or `Closed` if somebody else has the end of a queue that is closed and empty. If nobody has it, such a
+    /// queue has a consumer too, whose calls say `Closed`.
     pub fn consumer(&self) -> Result<ByteConsumer<'_>, GetError> {
         ByteConsumer::hold(self, Deadline::Never)
     }
@@ -103,12 +137,20 @@ impl<'a> ByteProducer<'a> {
         let access = queue.access();
         let (me, hold) = access.channel.hold_put(deadline)?;
         let access = Access { turn: Turn::Held(me), ..access };
-        Ok(Self { access, me, hold: Some(hold), queue, thread: PhantomData })
+        Ok(Self { access, me, hold: Some(hold), lent: Lent::default(), queue, thread: PhantomData })
     }
 
+    /// For the typed end, which lends nothing.
     #[inline]
     pub(crate) fn access(&self) -> Access<'a> {
         self.access
+    }
+
+    /// For one call. An error inside of a closure that one of this guard's own calls runs.
+    #[inline]
+    fn turn(&self) -> Result<Access<'a>, PutError> {
+        self.lent.check().map_err(PutError::Io)?;
+        Ok(self.access)
     }
 
     /// Puts a message. Blocks while the queue is full.
@@ -116,7 +158,7 @@ impl<'a> ByteProducer<'a> {
     /// # Errors
     /// As [`ByteQueue::put`].
     pub fn put(&self, message: &[u8]) -> Result<(), PutError> {
-        self.access.put(message, Deadline::Never)
+        self.turn()?.put(message, Deadline::Never)
     }
 
     /// Like [`put`](Self::put), but blocks for at most `timeout`.
@@ -124,7 +166,7 @@ impl<'a> ByteProducer<'a> {
     /// # Errors
     /// As [`ByteQueue::put_timeout`].
     pub fn put_timeout(&self, message: &[u8], timeout: Duration) -> Result<(), PutError> {
-        self.access.put(message, Deadline::after(timeout))
+        self.turn()?.put(message, Deadline::after(timeout))
     }
 
     /// Like [`put`](Self::put), but never blocks.
@@ -133,7 +175,7 @@ impl<'a> ByteProducer<'a> {
     /// As [`ByteQueue::put_nowait`].
     #[doc(alias = "try_send")]
     pub fn put_nowait(&self, message: &[u8]) -> Result<(), PutError> {
-        self.access.put(message, Deadline::Now)
+        self.turn()?.put(message, Deadline::Now)
     }
 
     /// Puts messages with one commit for each run that there is room for.
@@ -141,7 +183,8 @@ impl<'a> ByteProducer<'a> {
     /// # Errors
     /// As [`ByteQueue::put_many`].
     pub fn put_many(&self, messages: &[&[u8]]) -> Result<(), PutManyError> {
-        self.access.put_many(messages.iter().copied(), Deadline::Never)
+        let access = self.turn().map_err(|error| PutManyError { put: 0, error })?;
+        access.put_many(messages.iter().copied(), Deadline::Never)
     }
 
     /// Like [`put_many`](Self::put_many), but blocks for at most `timeout` in all.
@@ -149,7 +192,8 @@ impl<'a> ByteProducer<'a> {
     /// # Errors
     /// As [`ByteQueue::put_many_timeout`].
     pub fn put_many_timeout(&self, messages: &[&[u8]], timeout: Duration) -> Result<(), PutManyError> {
-        self.access.put_many(messages.iter().copied(), Deadline::after(timeout))
+        let access = self.turn().map_err(|error| PutManyError { put: 0, error })?;
+        access.put_many(messages.iter().copied(), Deadline::after(timeout))
     }
 
     /// Puts a message of `len` bytes that `fill` writes in place.
@@ -157,7 +201,8 @@ impl<'a> ByteProducer<'a> {
     /// # Errors
     /// As [`ByteQueue::put_with`].
     pub fn put_with(&self, len: usize, fill: impl FnOnce(&mut [u8])) -> Result<(), PutError> {
-        self.access.put_with(len, Deadline::Never, fill)
+        let access = self.turn()?;
+        self.lent.during(|| access.put_with(len, Deadline::Never, fill))
     }
 
     /// Like [`put_with`](Self::put_with), but blocks for at most `timeout`.
@@ -170,7 +215,8 @@ impl<'a> ByteProducer<'a> {
         timeout: Duration,
         fill: impl FnOnce(&mut [u8]),
     ) -> Result<(), PutError> {
-        self.access.put_with(len, Deadline::after(timeout), fill)
+        let access = self.turn()?;
+        self.lent.during(|| access.put_with(len, Deadline::after(timeout), fill))
     }
 }
 
@@ -187,12 +233,20 @@ impl<'a> ByteConsumer<'a> {
         let access = queue.access();
         let (me, hold) = access.channel.hold_get(deadline)?;
         let access = Access { turn: Turn::Held(me), ..access };
-        Ok(Self { access, me, hold: Some(hold), queue, thread: PhantomData })
+        Ok(Self { access, me, hold: Some(hold), lent: Lent::default(), queue, thread: PhantomData })
     }
 
+    /// For the typed end, which lends nothing.
     #[inline]
     pub(crate) fn access(&self) -> Access<'a> {
         self.access
+    }
+
+    /// For one call. An error inside of a closure that one of this guard's own calls runs.
+    #[inline]
+    fn turn(&self) -> Result<Access<'a>, GetError> {
+        self.lent.check().map_err(GetError::Io)?;
+        Ok(self.access)
     }
 
     /// Gets the oldest message. Blocks while the queue is empty.
@@ -200,7 +254,7 @@ impl<'a> ByteConsumer<'a> {
     /// # Errors
     /// As [`ByteQueue::get`].
     pub fn get(&self) -> Result<Vec<u8>, GetError> {
-        self.access.get(Deadline::Never)
+        self.turn()?.get(Deadline::Never)
     }
 
     /// Like [`get`](Self::get), but blocks for at most `timeout`.
@@ -208,7 +262,7 @@ impl<'a> ByteConsumer<'a> {
     /// # Errors
     /// As [`ByteQueue::get_timeout`].
     pub fn get_timeout(&self, timeout: Duration) -> Result<Vec<u8>, GetError> {
-        self.access.get(Deadline::after(timeout))
+        self.turn()?.get(Deadline::after(timeout))
     }
 
     /// Like [`get`](Self::get), but never blocks.
@@ -217,7 +271,7 @@ impl<'a> ByteConsumer<'a> {
     /// As [`ByteQueue::get_nowait`].
     #[doc(alias = "try_recv")]
     pub fn get_nowait(&self) -> Result<Vec<u8>, GetError> {
-        self.access.get(Deadline::Now)
+        self.turn()?.get(Deadline::Now)
     }
 
     /// Gets the oldest message into `buffer` and returns its length. Blocks while the queue is empty.
@@ -225,7 +279,7 @@ impl<'a> ByteConsumer<'a> {
     /// # Errors
     /// As [`ByteQueue::get_into`].
     pub fn get_into(&self, buffer: &mut [u8]) -> Result<usize, GetError> {
-        self.access.get_into(buffer, Deadline::Never)
+        self.turn()?.get_into(buffer, Deadline::Never)
     }
 
     /// Like [`get_into`](Self::get_into), but blocks for at most `timeout`.
@@ -233,7 +287,7 @@ impl<'a> ByteConsumer<'a> {
     /// # Errors
     /// As [`ByteQueue::get_into_timeout`].
     pub fn get_into_timeout(&self, buffer: &mut [u8], timeout: Duration) -> Result<usize, GetError> {
-        self.access.get_into(buffer, Deadline::after(timeout))
+        self.turn()?.get_into(buffer, Deadline::after(timeout))
     }
 
     /// Gets up to `max` messages with one commit. Blocks while the queue is empty.
@@ -241,7 +295,7 @@ impl<'a> ByteConsumer<'a> {
     /// # Errors
     /// As [`ByteQueue::get_many`].
     pub fn get_many(&self, max: usize) -> Result<Vec<Vec<u8>>, GetError> {
-        self.access.get_many(max, Deadline::Never)
+        self.turn()?.get_many(max, Deadline::Never)
     }
 
     /// Like [`get_many`](Self::get_many), but blocks for at most `timeout`.
@@ -249,7 +303,7 @@ impl<'a> ByteConsumer<'a> {
     /// # Errors
     /// As [`ByteQueue::get_many_timeout`].
     pub fn get_many_timeout(&self, max: usize, timeout: Duration) -> Result<Vec<Vec<u8>>, GetError> {
-        self.access.get_many(max, Deadline::after(timeout))
+        self.turn()?.get_many(max, Deadline::after(timeout))
     }
 
     /// Reads the oldest message in place and removes it after `read` has returned.
@@ -257,7 +311,8 @@ impl<'a> ByteConsumer<'a> {
     /// # Errors
     /// As [`ByteQueue::get_with`].
     pub fn get_with<R>(&self, read: impl FnOnce(&[u8]) -> R) -> Result<R, GetError> {
-        self.access.get_with(Deadline::Never, read)
+        let access = self.turn()?;
+        self.lent.during(|| access.get_with(Deadline::Never, read))
     }
 
     /// Like [`get_with`](Self::get_with), but blocks for at most `timeout`.
@@ -269,7 +324,8 @@ impl<'a> ByteConsumer<'a> {
         timeout: Duration,
         read: impl FnOnce(&[u8]) -> R,
     ) -> Result<R, GetError> {
-        self.access.get_with(Deadline::after(timeout), read)
+        let access = self.turn()?;
+        self.lent.during(|| access.get_with(Deadline::after(timeout), read))
     }
 }
 

@@ -4,6 +4,7 @@ use super::{Channel, Look, Patience, Turn, forked, lost};
 use crate::deadline::Deadline;
 use crate::error::{Corrupt, GetError};
 use crate::ring::{Message, Run};
+use crate::sync::condvar::LONGEST_SLICE;
 use crate::sync::holds::Hold;
 use crate::sync::mutex::Refused;
 use crate::sys::deadlock;
@@ -64,6 +65,12 @@ impl<'a> Channel<'a> {
         let me = self.identity(turn).map_err(GetError::Io)?;
         let (mut message, slept) = self.turn_to_get(me, turn, deadline)?;
         let ring = self.ring();
+        if (message.pending as usize) < max
+            && let Ok(Some(first)) = ring.look_for_first()
+        {
+            // The same message. More may have come behind it since this end last looked.
+            message = first;
+        }
         let mut taken = take(&message).map(|()| 1);
         while let Ok(count) = taken
             && count < max
@@ -135,6 +142,7 @@ impl<'a> Channel<'a> {
                 self.port.get_pace.lag();
             }
             if !turn.is_held() {
+                self.make_way_for_held_get(&patience);
                 self.lock_get_open(me, deadline, &patience)?;
             }
             let first = self.first();
@@ -155,16 +163,37 @@ impl<'a> Channel<'a> {
         }
     }
 
+    /// The wake-up that ended our sleep may have been meant for somebody who has held the end since, and sleeps
+    /// too: we are about to wait until it lets go.
+    fn make_way_for_held_get(self, patience: &Patience) {
+        if patience.slept && self.ends().get.mutex.look().is_held() {
+            self.pass_on_message();
+        }
+    }
+
     /// Locks the get end, which nobody ever closes: where it says so, something else wrote there.
+    ///
+    /// Nobody waits for a turn in which there will be nothing to get: whoever has the end may never let go.
     fn lock_get_open(self, me: Identity, deadline: Deadline, patience: &Patience) -> Result<(), GetError> {
+        if self.ends().get.mutex.try_lock(me) {
+            return Ok(());
+        }
         loop {
-            match self.lock_get(me, deadline) {
+            let slice = match deadline {
+                Deadline::Now => Deadline::Now,
+                deadline => Deadline::At(deadline.within(LONGEST_SLICE)),
+            };
+            match self.lock_get(me, slice) {
                 Ok(()) => return Ok(()),
                 Err(Refused::Closed) => self.ends().get.mutex.reopen(),
                 Err(Refused::Forked) => return Err(GetError::Io(forked())),
                 Err(Refused::Deadlock) => return Err(GetError::Io(deadlock())),
                 Err(Refused::Lost) => return Err(GetError::Io(lost(self.segment.lease()))),
-                Err(Refused::TimedOut) => return Err(self.give_up_get(patience, GetError::Empty)),
+                Err(Refused::TimedOut) => {
+                    if self.look_for_message() == Look::Closed {
+                        return Err(GetError::Closed);
+                    }
+                }
             }
             if deadline.has_passed() {
                 return Err(self.give_up_get(patience, GetError::Empty));

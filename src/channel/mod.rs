@@ -114,12 +114,14 @@ impl<'a> Channel<'a> {
         Self { segment, port }
     }
 
-    /// Under which identity the call acts. In a forked child the first one joins the segment.
+    /// Under which identity the call acts. In a forked child the first one joins the segment; an end that its
+    /// parent holds is none of its own, and it must not touch the ring with it.
     #[inline]
     fn identity(self, turn: Turn) -> io::Result<Identity> {
         match turn {
             Turn::Once => self.segment.identity(),
-            Turn::Held(me) => Ok(me),
+            Turn::Held(me) if me.is_current() => Ok(me),
+            Turn::Held(_) => Err(forked()),
         }
     }
 

@@ -38,6 +38,10 @@ impl Channel<'_> {
         self.check_len(len)?;
         let me = self.identity(turn).map_err(PutError::Io)?;
         let slept = self.turn_to_put(me, turn, deadline)?;
+        if turn.is_held() && self.is_closed() {
+            // The commit would find that out, but only after `fill` has run for nothing.
+            return Err(PutError::Closed);
+        }
         self.grow(me, turn, &self.ring().tail(), len)?;
         let unlock = UnlockPut { channel: self, me, turn };
         let hold = (!turn.is_held()).then(|| Hold::new(self.put_key(), me));
@@ -149,6 +153,7 @@ impl Channel<'_> {
                 self.port.put_pace.lag();
             }
             if !turn.is_held() {
+                self.make_way_for_held_put(&patience);
                 self.lock_put(me, deadline).map_err(|refused| self.refused_put(&refused, &patience))?;
             }
             let room = self.room();
@@ -169,6 +174,14 @@ impl Channel<'_> {
                 Look::Closed => return Err(PutError::Closed),
                 Look::Nothing => return Err(self.give_up_put(&patience, PutError::Full)),
             }
+        }
+    }
+
+    /// The wake-up that ended our sleep may have been meant for somebody who has held the end since, and sleeps
+    /// too: we are about to wait until it lets go.
+    fn make_way_for_held_put(self, patience: &Patience) {
+        if patience.slept && self.ends().put.mutex.look().is_held() {
+            self.pass_on_room();
         }
     }
 

@@ -76,7 +76,8 @@ impl<T: DeserializeOwned> Queue<T> {
     /// Holds the get end until the returned guard is dropped. Blocks while somebody else has it.
     ///
     /// # Errors
-    /// `Io`. A queue that is closed and empty has a consumer too, whose calls say `Closed`.
+    /// `Io`, or `Closed` if somebody else has the end of a queue that is closed and empty. If nobody has it, such a
+    /// queue has a consumer too, whose calls say `Closed`.
     pub fn consumer(&self) -> Result<Consumer<'_, T>, GetError> {
         Ok(Consumer { end: self.bytes().consumer()?, queue: self })
     }

@@ -25,32 +25,32 @@ pub(crate) const ROLES: &[(&str, Role)] = &[
 
 // Where things lie: the byte tables of `src/layout.rs` and `src/ring.rs`.
 const VERSION: usize = 8;
-const FLAGS: usize = 12;
+pub(crate) const FLAGS: usize = 12;
 const NONCE: usize = 16;
 const KIND: usize = 24;
-const SCHEMA_LEN: usize = 28;
-const CAPACITY: usize = 32;
-const MAX_MESSAGE: usize = 40;
+pub(crate) const SCHEMA_LEN: usize = 28;
+pub(crate) const CAPACITY: usize = 32;
+pub(crate) const MAX_MESSAGE: usize = 40;
 const RING_OFFSET: usize = 48;
-const RING_LEN: usize = 56;
+pub(crate) const RING_LEN: usize = 56;
 const SCHEMA: usize = 64;
 /// The words that change.
-const LIVE: std::ops::Range<u64> = 512..1792;
+pub(crate) const LIVE: std::ops::Range<u64> = 512..1792;
 pub(crate) const PUT_LOCK: u64 = 1024;
-const TAIL: u64 = 1152;
+pub(crate) const TAIL: u64 = 1152;
 pub(crate) const GET_LOCK: u64 = 1280;
-const HEAD: u64 = 1408;
-const NOT_EMPTY: u64 = 1536;
-const NOT_FULL: u64 = 1664;
-const RING: u64 = 4096;
+pub(crate) const HEAD: u64 = 1408;
+pub(crate) const NOT_EMPTY: u64 = 1536;
+pub(crate) const NOT_FULL: u64 = 1664;
+pub(crate) const RING: u64 = 4096;
 
 // Flags of a lock word.
-const WAITERS: u32 = 1 << 31;
-const CLOSED: u32 = 1 << 30;
+pub(crate) const WAITERS: u32 = 1 << 31;
+pub(crate) const CLOSED: u32 = 1 << 30;
 const HELD: u32 = 1 << 29;
-const STARVED: u32 = 1 << 28;
+pub(crate) const STARVED: u32 = 1 << 28;
 /// The owner whose id was given away.
-const TOMB: u32 = (1 << 28) - 1;
+pub(crate) const TOMB: u32 = (1 << 28) - 1;
 
 /// The shape that all specimens have.
 fn options() -> QueueOptions {
@@ -654,7 +654,7 @@ fn a_timeout_that_nearly_reaches_the_end_of_the_clock_is_a_timeout() {
 }
 
 /// Which bytes of the segment are locked, one for each handle.
-fn lease_ids<const HANDLES: usize>(name: &str) -> [u32; HANDLES] {
+pub(crate) fn lease_ids<const HANDLES: usize>(name: &str) -> [u32; HANDLES] {
     let file = fs::metadata(object(name)).unwrap();
     let (major, minor) = (libc::major(file.dev()), libc::minor(file.dev()));
     let file = format!("{major:02x}:{minor:02x}:{}", file.ino());

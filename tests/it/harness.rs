@@ -50,6 +50,7 @@ const PARENT: &str = "SHMQ_TEST_PARENT";
 const SEED: &str = "SHMQ_TEST_SEED";
 /// Between two arguments.
 const SEPARATOR: &str = "\u{1f}";
+const INSTANTS: &str = "SHMQ_INSTANTS";
 const STORM_SECONDS: &str = "SHMQ_STORM_SECONDS";
 /// What a line begins with that a role says, among those that the test runner prints.
 const MARK: &str = "#> ";
@@ -74,9 +75,15 @@ pub(crate) fn long_form() -> Option<Duration> {
     Some(Duration::from_secs(seconds.parse().expect("a number of seconds")))
 }
 
+/// Whether every instant is to be tried: see `instants_court`.
+pub(crate) fn is_thorough() -> bool {
+    env::var(INSTANTS).is_ok_and(|which| which == "all")
+}
+
 /// A limit on the life of a test or a child: in the long form it is as much longer.
 fn with_long_form(life: Duration) -> Duration {
-    life + long_form().unwrap_or_default()
+    let every_instant = if is_thorough() { Duration::from_hours(1) } else { Duration::ZERO };
+    life + long_form().unwrap_or_default() + every_instant
 }
 
 /// Looks again and again until `happened`; panics when that takes too long.
@@ -572,6 +579,10 @@ pub(crate) fn adopted(pid: i32) -> Forked {
 }
 
 impl Forked {
+    pub(crate) fn pid(&self) -> i32 {
+        self.pid
+    }
+
     /// Waits until it sleeps on a futex: in this library, since it does nothing else for long.
     pub(crate) fn falls_asleep(&self) {
         let system_call = format!("/proc/{}/syscall", self.pid);
@@ -726,6 +737,19 @@ fn set_lock(file: &fs::File, kind: i32, start: u32, len: Option<u32>) {
     // SAFETY: `bytes` is a valid `flock` of ours.
     let locked = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw mut bytes) };
     assert_eq!(locked, 0, "cannot lock: {}", io::Error::last_os_error());
+}
+
+/// Whether somebody else has locked bytes of a file; see [`lock`].
+pub(crate) fn is_locked(file: &fs::File, start: u32, len: u32) -> bool {
+    // SAFETY: all zeroes is a valid `flock`.
+    let mut bytes: libc::flock = unsafe { std::mem::zeroed() };
+    bytes.l_type = libc::c_short::try_from(libc::F_WRLCK).expect("a small number");
+    bytes.l_start = start.into();
+    bytes.l_len = len.into();
+    // SAFETY: `bytes` is a valid `flock` of ours.
+    let asked = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &raw mut bytes) };
+    assert_eq!(asked, 0, "cannot ask: {}", io::Error::last_os_error());
+    i32::from(bytes.l_type) != libc::F_UNLCK
 }
 
 /// Closes standard input, output and error, as some programs start others.

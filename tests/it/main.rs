@@ -4,6 +4,10 @@
 //! names that nobody else uses, and a deadline.
 
 #[cfg(test)]
+mod any_bytes;
+#[cfg(test)]
+mod batches;
+#[cfg(test)]
 mod broken;
 #[cfg(test)]
 mod death;
@@ -14,9 +18,33 @@ mod fire;
 #[cfg(test)]
 mod fork;
 #[cfg(test)]
+mod hand;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod held;
+#[cfg(test)]
+mod holders;
+#[cfg(test)]
+mod in_place;
+#[cfg(test)]
+#[cfg(target_arch = "x86_64")]
+mod instants;
+#[cfg(test)]
+#[cfg(target_arch = "x86_64")]
+mod instants_calls;
+#[cfg(test)]
+#[cfg(target_arch = "x86_64")]
+mod instants_court;
+#[cfg(test)]
+#[cfg(target_arch = "x86_64")]
+mod instants_names;
+#[cfg(test)]
+mod joinable;
+#[cfg(test)]
 mod limits;
+#[cfg(test)]
+mod lock_words;
 #[cfg(test)]
 mod looking;
 #[cfg(test)]
@@ -35,15 +63,29 @@ mod small_shm;
 mod storm;
 #[cfg(test)]
 mod stress;
+#[cfg(test)]
+#[cfg(target_arch = "x86_64")]
+mod textbook;
 
 /// What a child process does, by name: the table from which `harness::child` picks.
 #[cfg(test)]
 const ROLES: &[&[(&str, harness::Role)]] = &[
+    any_bytes::ROLES,
+    batches::ROLES,
     broken::ROLES,
     death::ROLES,
     fire::ROLES,
     fork::ROLES,
+    held::ROLES,
+    holders::ROLES,
+    in_place::ROLES,
+    joinable::ROLES,
+    #[cfg(target_arch = "x86_64")]
+    instants_calls::ROLES,
+    #[cfg(target_arch = "x86_64")]
+    instants_names::ROLES,
     limits::ROLES,
+    lock_words::ROLES,
     names::ROLES,
     processes::ROLES,
     semantics::ROLES,

@@ -23,16 +23,28 @@ pub(crate) const ROLES: &[(&str, Role)] = &[
 
 const MEBI: u64 = 1 << 20;
 
-/// Plays the role in a process with a /dev/shm of its own, mounted like this.
-pub(crate) fn play_with(mount: &str, role: &str, arguments: &[&str]) {
+/// The beginning of a command that runs the rest of it with a /dev/shm of its own, mounted like this; `None` if
+/// that is not allowed.
+fn mounted(mount: &str) -> Option<Vec<String>> {
     let unshare = if is_root() { "-m" } else { "-Urm" };
     let script = format!("mount -t tmpfs {mount} && exec \"$0\" \"$@\"");
-    let launcher = ["unshare", unshare, "sh", "-c", &script];
+    let launcher = ["unshare", unshare, "sh", "-c", &script].map(str::to_owned);
     let trial = Command::new("unshare").args(&launcher[1..]).arg("true").stderr(Stdio::null()).status();
-    if !trial.is_ok_and(|status| status.success()) {
+    trial.is_ok_and(|status| status.success()).then(|| launcher.to_vec())
+}
+
+/// See `mounted`: a /dev/shm that nobody else uses.
+pub(crate) fn private_shm() -> Option<Vec<String>> {
+    mounted("-o size=64m tmpfs /dev/shm")
+}
+
+/// Plays the role in a process with a /dev/shm of its own, mounted like this.
+pub(crate) fn play_with(mount: &str, role: &str, arguments: &[&str]) {
+    let Some(launcher) = mounted(mount) else {
         println!("skipped: not allowed to mount anything here");
         return;
-    }
+    };
+    let launcher: Vec<_> = launcher.iter().map(String::as_str).collect();
     let stage = Stage::new();
     let said = stage.child_under(&launcher, role, arguments).finish();
     println!("{said:?}");

@@ -7,7 +7,7 @@ use crate::error::{GetError, PutError};
 use crate::harness::{Process, Segment, explore, explore_with_deaths};
 
 /// Gets until the end and says what came.
-fn drain(process: &Process) -> Vec<u8> {
+pub(crate) fn drain(process: &Process) -> Vec<u8> {
     let mut got = Vec::new();
     loop {
         match process.get() {
@@ -19,7 +19,7 @@ fn drain(process: &Process) -> Vec<u8> {
 }
 
 /// Puts until the channel is closed and says what was accepted.
-fn fill(process: &Process, messages: &[u8]) -> Vec<u8> {
+pub(crate) fn fill(process: &Process, messages: &[u8]) -> Vec<u8> {
     let mut accepted = Vec::new();
     for message in messages {
         match process.put(*message) {
@@ -37,7 +37,7 @@ fn close_against_put(capacity: u32, messages: &'static [u8], preemptions: usize)
         let [putting, getting, closing] = [1, 2, 3].map(|id| Process::attach(&segment, id));
         let put = thread::spawn(move || fill(&putting, messages));
         let got = thread::spawn(move || drain(&getting));
-        closing.channel().close();
+        closing.close();
         let put = put.join().unwrap();
         assert_eq!(got.join().unwrap(), put);
         assert!(matches!(closing.put(0), Err(PutError::Closed)), "a closed channel stays closed");
@@ -63,7 +63,7 @@ fn two_consumers_both_come_to_an_end() {
         let both = [first, second].map(|process| thread::spawn(move || drain(&process)));
         let putting = Process::attach(&segment, 3);
         let accepted = fill(&putting, &[1]);
-        putting.channel().close();
+        putting.close();
         let got: Vec<u8> = both.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
         assert_eq!(got, accepted);
     });
@@ -74,18 +74,10 @@ fn a_put_dies_inside(commits: bool, preemptions: usize) {
     explore_with_deaths(preemptions, move || {
         let segment = Segment::new(1);
         let [dying, getting, closing] = [1, 2, 3].map(|id| Process::attach(&segment, id));
-        let died = thread::spawn(move || {
-            let inside = dying.lock(&dying.segment.ends.put.mutex).is_ok();
-            if inside && commits {
-                let ring = dying.channel().ring();
-                ring.commit_put(ring.write(ring.tail(), &[7]).unwrap());
-            }
-            dying.lease.die();
-            inside && commits
-        });
+        let died = thread::spawn(move || dying.die_in_put(commits.then_some(7)));
         let got = thread::spawn(move || drain(&getting));
-        closing.channel().close();
-        let accepted: &[u8] = if died.join().unwrap() { &[7] } else { &[] };
+        closing.close();
+        let accepted = Vec::from_iter(died.join().unwrap());
         assert_eq!(got.join().unwrap(), accepted);
     });
 }
@@ -107,11 +99,10 @@ fn a_put_end_is_taken_over_before_the_end_or_not_at_all() {
     explore_with_deaths(3, || {
         let segment = Segment::new(1);
         let dead = Process::attach(&segment, 9);
-        assert!(dead.segment.ends.put.mutex.try_lock(dead.lease.identity().unwrap()));
-        dead.lease.die();
+        dead.die_in_put(None);
         let [putting, getting] = [1, 2].map(|id| Process::attach(&segment, id));
         let put = thread::spawn(move || fill(&putting, &[7]));
-        getting.channel().close();
+        getting.close();
         assert_eq!(drain(&getting), put.join().unwrap());
     });
 }
@@ -121,11 +112,8 @@ fn closing_from_everywhere_at_once_is_closing() {
     explore(3, || {
         let segment = Segment::new(1);
         let processes: Vec<Arc<Process>> = [1, 2].map(|id| Process::attach(&segment, id)).into();
-        let closers: Vec<_> = processes
-            .iter()
-            .cloned()
-            .map(|process| thread::spawn(move || process.channel().close()))
-            .collect();
+        let closers: Vec<_> =
+            processes.iter().cloned().map(|process| thread::spawn(move || process.close())).collect();
         assert_eq!(drain(&processes[0]), []);
         for closer in closers {
             closer.join().unwrap();

@@ -88,9 +88,63 @@ impl Process {
     pub(crate) fn get(&self) -> Result<u8, GetError> {
         self.channel().get(Turn::Once, Deadline::Never, byte)
     }
+
+    /// Locks the put end, puts a message or does not come so far, and dies with the lock. Whether there is
+    /// a message of it; there is none if the channel was closed before.
+    pub(crate) fn die_in_put(&self, message: Option<u8>) -> Option<u8> {
+        let inside = self.lock(&self.segment.ends.put.mutex).is_ok();
+        let message = message.filter(|_| inside);
+        if let Some(message) = message {
+            let ring = self.channel().ring();
+            ring.refresh_put();
+            ring.commit_put(ring.write(ring.tail(), &[message]).unwrap());
+        }
+        self.lease.die();
+        message
+    }
+
+    /// Locks the get end, takes a message or does not come so far, and dies with the lock. What it took.
+    pub(crate) fn die_in_get(&self, takes: bool) -> Option<u8> {
+        self.lock_get();
+        let ring = self.channel().ring();
+        ring.refresh_get();
+        let taken = ring.look_for_first().unwrap().filter(|_| takes).map(|message| {
+            let taken = byte(&message).unwrap();
+            ring.commit_get(message.run());
+            taken
+        });
+        self.lease.die();
+        taken
+    }
+
+    /// Dies in the middle of taking over from `owner`: it holds the byte and has not changed the word.
+    pub(crate) fn die_in_take_over(&self, owner: u32) {
+        let seized = self.lease.seize(owner);
+        self.lease.die();
+        std::mem::forget(seized);
+    }
+
+    pub(crate) fn close(&self) {
+        self.channel().close();
+    }
+
+    /// Holds the put end, under an identity of this process; `None` if the channel is closed.
+    pub(crate) fn hold_put(&self) -> Option<Turn> {
+        match self.channel().hold_put(Deadline::Never) {
+            Ok((me, _)) => Some(Turn::Held(me)),
+            Err(PutError::Closed) => None,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Holds the get end.
+    pub(crate) fn hold_get(&self) -> Turn {
+        let (me, _) = self.channel().hold_get(Deadline::Never).unwrap();
+        Turn::Held(me)
+    }
 }
 
-fn byte(message: &Message<'_>) -> Result<u8, GetError> {
+pub(crate) fn byte(message: &Message<'_>) -> Result<u8, GetError> {
     let mut byte = [0];
     message.copy_to(&mut byte)?;
     Ok(byte[0])

@@ -25,7 +25,9 @@ mod sync;
 mod sys;
 
 mod close;
+mod close_over_the_dead;
 mod exclusion;
 mod harness;
+mod held;
 mod take_over;
 mod wake_ups;

@@ -130,12 +130,7 @@ fn the_taker_dies_in_the_middle_of_the_take_over() {
     explore_with_deaths(4, || {
         let (segment, counter) = left_by_the_dead();
         let taker = Process::attach(&segment, 1);
-        let dies = thread::spawn(move || {
-            // It holds the dead owner's byte, and dies before it has changed the word.
-            let seized = taker.lease.seize(9);
-            taker.lease.die();
-            std::mem::forget(seized);
-        });
+        let dies = thread::spawn(move || taker.die_in_take_over(9));
         let survivor = spawn(&Process::attach(&segment, 2), &counter);
         dies.join().unwrap();
         assert_eq!(survivor.join().unwrap(), Taken::FromTheDead);
