@@ -9,9 +9,10 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::SystemTime;
 
 use crate::attachment;
-use crate::error::OpenError;
+use crate::error::{Corrupt, OpenError};
 use crate::glimpse::{Contents, Glimpse};
 use crate::layout::{Kind, Lane};
+use crate::ring::{End, Peeked};
 use crate::sys::segment;
 use crate::tasks::Tasks;
 
@@ -111,7 +112,8 @@ pub fn inspect(name: &str) -> Result<Info, OpenError> {
         closed: false,
         attached: glimpse.attached().map_err(OpenError::Io)?,
         bytes: object.blocks() * 512,
-        created: object.created().ok(),
+        // Older kernels do not record it in tmpfs. Nothing writes to the file itself after the header.
+        created: object.created().or_else(|_| object.modified()).ok(),
         mode: object.mode() & 0o7777,
         owner: object.uid(),
     };
@@ -140,6 +142,9 @@ fn describe(info: &mut Info, contents: &Contents<'_>) {
     }
     for lane in geometry.lanes() {
         let ring = contents.ring(*lane);
+        if let Err(Corrupt(reason)) = ring.check() {
+            info.state = State::Broken(format!("it is corrupt: {reason}"));
+        }
         let (puts, put_bytes) = ring.put.totals();
         let (gets, get_bytes) = ring.get.totals();
         info.messages += ring.len() as u64;
@@ -195,25 +200,35 @@ pub fn list() -> io::Result<Vec<Info>> {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn peek(name: &str, max: usize) -> Result<Vec<Vec<u8>>, OpenError> {
-    /// A queue that is used at full speed moves on between any two reads.
+    /// Of a queue whose consumers keep up, all is often gone before it can be copied.
     const TRIES: usize = 1000;
+    const FIRST_WINDOW: usize = 64 << 10;
     let glimpse = Glimpse::of(name)?;
-    let not_shmq = |reason| OpenError::NotShmq { name: name.to_owned(), reason };
+    let not_shmq = |reason: String| OpenError::NotShmq { name: name.to_owned(), reason };
     let contents = glimpse.contents()?.map_err(not_shmq)?;
     let kind = contents.geometry().kind;
     if kind != Kind::Queue {
         let (expected, found) = (Kind::Queue.name().to_owned(), kind.name().to_owned());
         return Err(OpenError::Mismatch { field: "kind", expected, found });
     }
+    let ring = contents.ring(Lane::First);
+    let corrupt = |Corrupt(reason)| not_shmq(format!("it is corrupt: {reason}"));
+    ring.check().map_err(corrupt)?;
+    let read = |at, buffer: &mut [u8]| contents.read(Lane::First, at, buffer);
+    let mut window = FIRST_WINDOW;
     let mut best = Vec::new();
     for _ in 0..TRIES {
-        let read = |at, buffer: &mut [u8]| contents.read(Lane::First, at, buffer);
-        let (messages, whole) = contents.ring(Lane::First).peek(max, read).map_err(OpenError::Io)?;
-        if whole || messages.len() > best.len() {
+        let Peeked { messages, end } = ring.peek(max, window, read).map_err(OpenError::Io)?;
+        if end == End::Reached || messages.len() > best.len() {
             best = messages;
         }
-        if whole {
-            break;
+        match end {
+            End::Reached => break,
+            End::Window => window = window.saturating_mul(4),
+            End::Moved => {}
+            // What can be read is worth more to who looks for the reason.
+            End::Corrupt(_) if !best.is_empty() => break,
+            End::Corrupt(reason) => return Err(corrupt(reason)),
         }
     }
     Ok(best)
@@ -227,10 +242,11 @@ pub fn peek(name: &str, max: usize) -> Result<Vec<Vec<u8>>, OpenError> {
 /// # Errors
 /// /dev/shm cannot be read.
 ///
-/// ```
-/// let kept = shmq::Queue::<u32>::new(1)?;
-/// assert!(!shmq::remove_stale()?.contains(&kept.name().to_owned()));
-/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```no_run
+/// for name in shmq::remove_stale()? {
+///     eprintln!("removed {name}, which a crash had left behind");
+/// }
+/// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn remove_stale() -> io::Result<Vec<String>> {
     let mut removed = Vec::new();

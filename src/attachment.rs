@@ -75,11 +75,26 @@ pub(crate) fn check_name(name: &str) -> Result<(), OpenError> {
 
 /// Attaches to an existing segment.
 pub(crate) fn open(name: &str, expected: Expected<'_>) -> Result<Attachment, OpenError> {
+    open_with(name, expected, Lease::new)
+}
+
+/// Attaches to an existing segment as a guest: leaving never takes its name away, not even as the last one, and
+/// being attached does not keep others from taking it away when they leave. To everybody else who asks, a guest
+/// is attached like any other: nobody replaces or reclaims the segment.
+pub(crate) fn open_as_guest(name: &str, expected: Expected<'_>) -> Result<Attachment, OpenError> {
+    open_with(name, expected, Lease::of_guest)
+}
+
+fn open_with(
+    name: &str,
+    expected: Expected<'_>,
+    lease: fn(Descriptor) -> io::Result<Lease>,
+) -> Result<Attachment, OpenError> {
     check_name(name)?;
     let path = path(name)?;
     let mut patience = Patience::new();
     loop {
-        if let Some(attachment) = try_open(name, &path, expected)? {
+        if let Some(attachment) = try_open(name, &path, expected, lease)? {
             return Ok(attachment);
         }
         patience.pause()?;
@@ -328,9 +343,14 @@ fn read_header(lease: &Lease) -> io::Result<Option<(Option<UncheckedHeader>, u64
 }
 
 /// `None` if somebody was in the way for a moment.
-fn try_open(name: &str, path: &CStr, expected: Expected<'_>) -> Result<Option<Attachment>, OpenError> {
+fn try_open(
+    name: &str,
+    path: &CStr,
+    expected: Expected<'_>,
+    lease: fn(Descriptor) -> io::Result<Lease>,
+) -> Result<Option<Attachment>, OpenError> {
     let file = segment::open(path).map_err(|error| explain_open(name, error))?;
-    let lease = Lease::new(file).map_err(OpenError::Io)?;
+    let lease = lease(file).map_err(OpenError::Io)?;
     let (header, len) = read_header(&lease).map_err(OpenError::Io)?.ok_or_else(|| not_a_file(name))?;
     let Some(header) = header else {
         let reason = format!("its {len} bytes do not begin like one");
@@ -482,6 +502,14 @@ impl Attachment {
         }
     }
 
+    /// Whether the name is gone and nobody is attached any more but guests: nothing will ever come of this segment.
+    /// Cannot tell: no.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        let Seat { path, lease, .. } = &self.seat;
+        let named = lease.verified_fd().and_then(|fd| segment::is_named(path, fd));
+        !named.unwrap_or(true) && !lease.is_used().unwrap_or(true)
+    }
+
     /// Leaves before it is dropped: others see that it is gone, while its words can still be written. It must
     /// not be used for anything else afterwards.
     pub(crate) fn leave(&self) {
@@ -577,10 +605,11 @@ impl Seat {
     /// whoever gives its id back last finds the other's gone. The second time it does nothing.
     ///
     /// Killed before or after the id is given back: a segment that nobody is attached to.
-    /// Stopped with the whole range locked: others pause for at most 5 s.
+    /// Stopped with the range locked: others pause for at most 5 s.
     fn leave(&self) {
         self.lease.leave();
-        if !self.geometry.persistent && self.lease.close_to_all().unwrap_or(false) {
+        let goes_with_the_last = !self.geometry.persistent && !self.lease.is_guest();
+        if goes_with_the_last && self.lease.close_to_all_but_guests().unwrap_or(false) {
             _ = take_name(&self.name, &self.path, &self.lease);
         }
         self.lease.close();

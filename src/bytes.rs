@@ -134,6 +134,23 @@ impl ByteQueue {
         Self::open_or_create_with(&bounded(capacity)?, name)
     }
 
+    /// Attaches as the command `shmq` does: leaving never removes the queue, and being attached does not keep it
+    /// from going with the last of its users. Not part of the stable interface.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open).
+    #[doc(hidden)]
+    pub fn open_as_guest(name: &str) -> Result<Self, OpenError> {
+        let expected = Expected { kind: Kind::Queue, schema: "", nonce: None };
+        attachment::open_as_guest(name, expected).map(Self::attached)
+    }
+
+    /// Whether the queue has gone and nobody but guests is attached any more. Not part of the stable interface.
+    #[doc(hidden)]
+    pub fn is_abandoned(&self) -> bool {
+        self.handle.attachment.is_abandoned()
+    }
+
     pub(crate) fn with(options: &QueueOptions) -> Result<Self, OpenError> {
         attachment::create_made_up(&options.settings().plan(Kind::Queue, true)?).map(Self::attached)
     }

@@ -4,6 +4,7 @@ use std::fs::{File, Metadata};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{Ordering::Acquire, fence};
 
 use crate::attachment::{self, channel_in, live_in};
 use crate::error::OpenError;
@@ -81,6 +82,9 @@ impl Contents<'_> {
 
     /// Copies bytes of a ring. They may be written at the same time: the kernel copies, so that is no data race.
     pub(crate) fn read(&self, lane: Lane, offset: usize, buffer: &mut [u8]) -> io::Result<()> {
-        self.glimpse.file.read_exact_at(buffer, (self.geometry.ring_offset(lane) + offset) as u64)
+        self.glimpse.file.read_exact_at(buffer, (self.geometry.ring_offset(lane) + offset) as u64)?;
+        // What is loaded after this is loaded after the copy.
+        fence(Acquire);
+        Ok(())
     }
 }

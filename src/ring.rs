@@ -275,6 +275,25 @@ impl Shape {
     }
 }
 
+/// See [`Ring::peek`].
+pub(crate) struct Peeked {
+    pub(crate) messages: Vec<Vec<u8>>,
+    /// Why there are no more.
+    pub(crate) end: End,
+}
+
+/// What a peek ended with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// There are no more, or no more were asked for.
+    Reached,
+    /// The window was too small.
+    Window,
+    /// All that was there had been taken before it could be copied.
+    Moved,
+    Corrupt(Corrupt),
+}
+
 /// A ring in shared bytes.
 #[derive(Clone, Copy)]
 pub(crate) struct Ring<'a> {
@@ -579,36 +598,64 @@ impl<'a> Ring<'a> {
         Ok(())
     }
 
-    /// Copies of up to `max` of the oldest messages, and whether that is all: not if the head moved. For anybody;
-    /// `read` copies from the ring's bytes, which may be written meanwhile.
+    /// Copies of up to `max` of the oldest messages. For anybody: `read` copies from the ring's bytes, which may be
+    /// written meanwhile.
+    ///
+    /// Up to `window` bytes from the head on are copied first, and then the head is loaded again. Nobody writes
+    /// where a message lies before the head has passed it, so what lies from there on is whole, and was what there
+    /// was at that moment: however fast others get messages, those that they have left are found.
     pub(crate) fn peek(
         &self,
         max: usize,
+        window: usize,
         read: impl Fn(usize, &mut [u8]) -> io::Result<()>,
-    ) -> io::Result<(Vec<Vec<u8>>, bool)> {
-        let head = self.get.load();
-        let tail = self.put.load();
-        let pending = self.shape.pending(head, tail).unwrap_or(0) as usize;
+    ) -> io::Result<Peeked> {
+        let (head, tail) = (self.get.load(), self.put.load());
+        let Ok(pending) = self.shape.pending(head, tail) else {
+            // The head was loaded first, and others have put and got since.
+            return Ok(Peeked { messages: Vec::new(), end: End::Moved });
+        };
+        let start = head.offset();
+        let wrapped = pending > 0 && tail.offset() <= start;
+        let whole = if wrapped { self.shape.room() } else { tail.offset() } - start;
+        let first_len = whole.min(window);
+        let second_len = if wrapped && first_len == whole { tail.offset().min(window - whole) } else { 0 };
+        let mut bytes = vec![0; first_len + second_len];
+        let (first, second) = bytes.split_at_mut(first_len);
+        read(start, first)?;
+        read(0, second)?;
+        let everything = first_len == whole && (second_len == tail.offset() || !wrapped);
+        let cut_off = if everything {
+            End::Corrupt(Corrupt("the messages run past the last one"))
+        } else {
+            End::Window
+        };
+        let mut next = self.get.load();
+        let left = pending.saturating_sub(next.number().wrapping_sub(head.number())) as usize;
         let mut messages = Vec::new();
-        let mut next = head;
-        for _ in 0..pending.min(max) {
-            let mut prefix = [0; 4];
-            read(next.offset(), &mut prefix)?;
-            let len = u32::from_ne_bytes(prefix) as usize;
-            let fits = len <= self.shape.max_message && next.offset() < self.shape.ring_len;
-            let mut message = vec![0; if fits { len } else { 0 }];
-            read(next.offset() + PREFIX, &mut message)?;
-            // As long as the head stays, nobody writes where the messages lie.
-            if self.get.load() != head {
-                return Ok((messages, false));
+        for _ in 0..left.min(max) {
+            let slot = match next.offset().checked_sub(start) {
+                Some(at) => first.get(at..),
+                None => second.get(next.offset()..),
+            };
+            let Some((prefix, rest)) = slot.and_then(<[u8]>::split_first_chunk::<PREFIX>) else {
+                return Ok(Peeked { messages, end: cut_off });
+            };
+            let len = u32::from_ne_bytes([prefix[0], prefix[1], prefix[2], prefix[3]]) as usize;
+            if len > self.shape.max_message {
+                return Ok(Peeked {
+                    messages,
+                    end: End::Corrupt(Corrupt("a message is longer than the longest")),
+                });
             }
-            if !fits {
-                break;
-            }
-            messages.push(message);
+            let Some(message) = rest.get(..len) else {
+                return Ok(Peeked { messages, end: cut_off });
+            };
+            messages.push(message.to_vec());
             next = self.shape.after(next, len);
         }
-        Ok((messages, true))
+        let moved = pending > 0 && left == 0;
+        Ok(Peeked { messages, end: if moved { End::Moved } else { End::Reached } })
     }
 
     /// How many messages there are. Exact at one moment, unless a thousand gets go by in vain.

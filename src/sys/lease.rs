@@ -7,11 +7,13 @@
 //! | byte             | locked by                                                              |
 //! | ---------------- | ---------------------------------------------------------------------- |
 //! | 0, the *door*    | whoever may take the file's name away                                  |
-//! | 1 to TOMB - 1    | the handle of that lease id, or for a moment who takes over from it    |
+//! | 1 to TOMB - 1    | the handle of that lease id, or for a moment who takes over from it; a |
+//! |                  | guest from 2^27 on                                                     |
 //! | TOMB             | for a moment, who takes over from an owner whose id was given away     |
 //! | 2^32 to 2^36 - 1 | the members of the classes (the ends of a pipe), 2^32 bytes for each    |
 //! | a whole class    | for a moment and shared, those who find it empty and say so for good   |
 //! | all of them      | for a moment, who knows that nobody is attached and lets nobody attach |
+//! | all but guests'  | for a moment, the last one to leave who is not a guest                 |
 //!
 //! These numbers are the same in every format version: any version can tell whether a segment is in use.
 
@@ -27,6 +29,7 @@ use super::ofd::{self, BYTES, Class, DOOR};
 pub(crate) struct Lease {
     descriptor: Descriptor,
     mark: &'static AtomicU32,
+    guest: bool,
     /// Generation and id, in one word: an id counts only for the process that locked it.
     held: AtomicU64,
     /// Held by the one thread that locks other bytes than its own: the locks of one description do
@@ -65,7 +68,17 @@ pub(crate) enum Joined {
 impl Lease {
     /// A lease that holds no byte yet.
     pub(crate) fn new(descriptor: Descriptor) -> io::Result<Self> {
-        Ok(Self { descriptor, mark: fork::mark()?, held: AtomicU64::new(0), alone: LocalLock::new() })
+        let (held, alone) = (AtomicU64::new(0), LocalLock::new());
+        Ok(Self { descriptor, mark: fork::mark()?, guest: false, held, alone })
+    }
+
+    /// The same for a guest: its ids are such as do not count for who is the last one to leave.
+    pub(crate) fn of_guest(descriptor: Descriptor) -> io::Result<Self> {
+        Ok(Self { guest: true, ..Self::new(descriptor)? })
+    }
+
+    pub(crate) fn is_guest(&self) -> bool {
+        self.guest
     }
 
     /// The identity of this process; `None` in a child that has not joined yet.
@@ -94,7 +107,7 @@ impl Lease {
             return Ok(Joined::As(identity));
         }
         let fd = self.descriptor.verified()?;
-        let Some(id) = ofd::lock_some_id(fd)? else { return Ok(Joined::Refused) };
+        let Some(id) = ofd::lock_some_id(fd, self.guest)? else { return Ok(Joined::Refused) };
         bury(id);
         self.held.store((u64::from(generation) << 32) | u64::from(id), Ordering::Release);
         Ok(Joined::As(Identity { id, generation, mark: self.mark }))
@@ -177,6 +190,16 @@ impl Lease {
     /// Locks everything at once, if nobody else holds anything. Lasts as long as the lease.
     pub(crate) fn close_to_all(&self) -> io::Result<bool> {
         ofd::lock(self.descriptor.verified()?, DOOR, BYTES)
+    }
+
+    /// Locks everything but the ids of guests, if nobody else holds any of that. Lasts as long as the lease.
+    pub(crate) fn close_to_all_but_guests(&self) -> io::Result<bool> {
+        ofd::lock_but_guests(self.descriptor.verified()?)
+    }
+
+    /// Whether another handle is attached that is no guest's.
+    pub(crate) fn is_used(&self) -> io::Result<bool> {
+        ofd::is_used(self.descriptor.verified()?)
     }
 
     /// Locks the door, if nobody else holds it. Lasts as long as the lease.

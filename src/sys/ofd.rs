@@ -9,6 +9,8 @@ use super::{check, random};
 pub(crate) const DOOR: u64 = 0;
 /// The owner of a lock whose real owner died and whose id was then given to a newcomer. Never leased.
 pub(crate) const TOMB: u32 = (1 << 28) - 1;
+/// The ids from here on are those of guests, who do not keep a segment from going with its last user.
+const GUESTS: u32 = 1 << 27;
 /// How many bytes there are to lock: those of the ids, and above them those of the classes.
 pub(crate) const BYTES: u64 = 1 << 36;
 /// The bytes of the ids, the door and TOMB among them.
@@ -41,8 +43,19 @@ impl Class {
 const TRIES: usize = 64;
 
 /// Locks the byte of a random id that nobody has; `None` if somebody holds all of them for a moment.
-pub(crate) fn lock_some_id(fd: RawFd) -> io::Result<Option<u32>> {
-    lock_one_from(fd, 0)
+pub(crate) fn lock_some_id(fd: RawFd, guest: bool) -> io::Result<Option<u32>> {
+    let (first, end) = if guest { (GUESTS, TOMB) } else { (1, GUESTS) };
+    Ok(lock_one_of(fd, first.into(), u64::from(end - first))?.and_then(|byte| u32::try_from(byte).ok()))
+}
+
+/// Locks everything but the ids of guests, if no other description holds any of that.
+pub(crate) fn lock_but_guests(fd: RawFd) -> io::Result<bool> {
+    Ok(lock(fd, DOOR, GUESTS.into())? && lock(fd, TOMB.into(), BYTES - u64::from(TOMB))?)
+}
+
+/// Whether another description holds an id that is no guest's.
+pub(crate) fn is_used(fd: RawFd) -> io::Result<bool> {
+    Ok(first_holder(fd, 1, u64::from(GUESTS) - 1)?.is_some())
 }
 
 /// Locks a byte of the class; false if somebody holds all of them for a moment. Async-signal-safe.
@@ -66,15 +79,16 @@ pub(crate) fn unbar(fd: RawFd, class: Class) {
 
 /// Locks a byte of the class, and says which; `None` if somebody holds all of them for a moment.
 pub(crate) fn enter_some(fd: RawFd, class: Class) -> io::Result<Option<u32>> {
-    lock_one_from(fd, class.start())
+    let byte = lock_one_of(fd, class.start() + 1, u64::from(TOMB) - 1)?;
+    Ok(byte.and_then(|byte| u32::try_from(byte - class.start()).ok()))
 }
 
-fn lock_one_from(fd: RawFd, start: u64) -> io::Result<Option<u32>> {
+/// Locks one of `count` bytes.
+fn lock_one_of(fd: RawFd, first: u64, count: u64) -> io::Result<Option<u64>> {
     for _ in 0..TRIES {
-        #[expect(clippy::cast_possible_truncation, reason = "the remainder is below TOMB")]
-        let id = (random()? % u64::from(TOMB - 1)) as u32 + 1;
-        if lock(fd, start + u64::from(id), 1)? {
-            return Ok(Some(id));
+        let byte = first + random()? % count;
+        if lock(fd, byte, 1)? {
+            return Ok(Some(byte));
         }
     }
     Ok(None)

@@ -51,6 +51,8 @@ mod limits;
 #[cfg(test)]
 mod lock_words;
 #[cfg(test)]
+mod looking;
+#[cfg(test)]
 mod names;
 #[cfg(test)]
 mod pipe_names;

@@ -54,7 +54,10 @@ fn sources() -> Vec<Source> {
         for entry in fs::read_dir(directory).unwrap() {
             let file = entry.unwrap().path();
             if file.is_dir() {
-                directories.push(file);
+                // The command is a crate of its own, which sees what every user sees.
+                if file != src.join("bin") {
+                    directories.push(file);
+                }
             } else if file.extension().is_some_and(|extension| extension == "rs") {
                 let path = file.strip_prefix(&src).unwrap().with_extension("");
                 let mut module: Vec<_> = path.iter().map(|part| part.to_str().unwrap().to_owned()).collect();
