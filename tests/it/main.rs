@@ -40,6 +40,9 @@ mod instants_court;
 #[cfg(target_arch = "x86_64")]
 mod instants_names;
 #[cfg(test)]
+#[cfg(target_arch = "x86_64")]
+mod instants_sparse;
+#[cfg(test)]
 mod joinable;
 #[cfg(test)]
 mod limits;
@@ -56,6 +59,8 @@ mod semantics;
 #[cfg(test)]
 mod shapes;
 #[cfg(test)]
+mod shared_state;
+#[cfg(test)]
 mod small_shm;
 #[cfg(test)]
 mod storm;
@@ -64,6 +69,8 @@ mod stress;
 #[cfg(test)]
 #[cfg(target_arch = "x86_64")]
 mod textbook;
+#[cfg(test)]
+mod unbounded;
 
 /// What a child process does, by name: the table from which `harness::child` picks.
 #[cfg(test)]
@@ -82,12 +89,16 @@ const ROLES: &[&[(&str, harness::Role)]] = &[
     instants_calls::ROLES,
     #[cfg(target_arch = "x86_64")]
     instants_names::ROLES,
+    #[cfg(target_arch = "x86_64")]
+    instants_sparse::ROLES,
     limits::ROLES,
     lock_words::ROLES,
     names::ROLES,
     processes::ROLES,
     semantics::ROLES,
+    shared_state::ROLES,
     small_shm::ROLES,
     storm::ROLES,
     stress::ROLES,
+    unbounded::ROLES,
 ];
