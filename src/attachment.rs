@@ -494,12 +494,14 @@ impl Attachment {
         Ok(())
     }
 
-    /// Takes the memory of part of a sparse ring away.
-    pub(crate) fn free(&self, lane: Lane, (offset, len): (usize, usize)) {
+    /// Takes the memory of part of a sparse ring away. False if the file is lost.
+    pub(crate) fn free(&self, lane: Lane, (offset, len): (usize, usize)) -> bool {
         let start = self.geometry().ring_offset(lane) + offset;
-        if let (1.., Ok(fd)) = (len, self.seat.lease.verified_fd()) {
+        let Ok(fd) = self.seat.lease.verified_fd() else { return false };
+        if len > 0 {
             segment::free_range(fd, start as u64, len as u64);
         }
+        true
     }
 
     /// Whether the name is gone and nobody is attached any more but guests: nothing will ever come of this segment.

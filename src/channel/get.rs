@@ -222,10 +222,10 @@ impl<'a> Channel<'a> {
         }
         if T::HELD {
             self.ring().commit_held_get(run);
-            self.shrink();
+            self.shrink(me);
         } else {
             self.ring().commit_get(run);
-            self.shrink();
+            self.shrink(me);
             self.unlock_get(me);
         }
         self.ends().not_full.0.notify(run.messages());
@@ -240,22 +240,22 @@ impl<'a> Channel<'a> {
     /// Killed before it or in the middle: the next owner does it. That it was done is stored last, and producers keep
     /// clear of the chunks until then.
     #[inline(always)]
-    pub(super) fn shrink(self) {
+    pub(super) fn shrink(self, me: Identity) {
         if self.port.shape.is_sparse()
             && let Some(chunks) = self.ring().reclaimable()
         {
-            self.free(chunks);
+            self.free(me, chunks);
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn free(self, chunks: [(usize, usize); 2]) {
-        // What cannot be freed now is as good as freed: it is memory that the next lap finds allocated.
-        for chunk in chunks {
-            self.segment.free(self.port.lane, chunk);
+    fn free(self, me: Identity, chunks: [(usize, usize); 2]) {
+        // In a child that was forked meanwhile, the parent may have gone on and others may have put something there.
+        // A handle that has lost its file leaves it to the others.
+        if me.is_current() && chunks.iter().all(|chunk| self.segment.free(self.port.lane, *chunk)) {
+            self.ring().reclaimed();
         }
-        self.ring().reclaimed();
     }
 
     #[cold]

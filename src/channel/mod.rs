@@ -174,7 +174,7 @@ impl<'a> Channel<'a> {
         let lease = self.segment.lease();
         if self.ends().get.mutex.lock(self.get_key(), lease, me, deadline)? == Taken::FromTheDead {
             self.ring().refresh_get();
-            self.shrink();
+            self.shrink(me);
             self.recover();
         }
         Ok(())

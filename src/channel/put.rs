@@ -77,7 +77,8 @@ impl Channel<'_> {
                 && let Some(message) = messages.peek()
             {
                 if self.port.shape.is_sparse()
-                    && let Err(error) = self.allocate(&so_far, message.len())
+                    && let Some(part) = ring.unallocated(&so_far, message.len())
+                    && let Err(error) = self.allocate(me, part)
                 {
                     if count == 0 {
                         return Err((done, self.abandon_put::<T>(me, error)));
@@ -204,23 +205,30 @@ impl Channel<'_> {
     /// Sees to it that a message of `len` bytes can be written behind `run`: a sparse ring may need memory for it.
     #[inline(always)]
     fn grow<T: Turn>(self, me: Identity, run: &Run, len: usize) -> Result<(), PutError> {
-        if self.port.shape.is_sparse() && self.ring().unallocated(run, len) != Ok(None) {
-            return self.allocate(run, len).map_err(|error| self.abandon_put::<T>(me, error));
+        if self.port.shape.is_sparse()
+            && let Some(part) = self.ring().unallocated(run, len)
+        {
+            return self.allocate(me, part).map_err(|error| self.abandon_put::<T>(me, error));
         }
         Ok(())
     }
 
+    /// Gives memory to a part of the ring behind the tail. Where there is not enough for all of it, what it got is given
+    /// back: others may have use for it.
     #[cold]
     #[inline(never)]
-    fn allocate(self, run: &Run, len: usize) -> Result<(), PutError> {
-        while let Some(chunk) = self.ring().unallocated(run, len)? {
-            match self.segment.allocate(self.port.lane, chunk) {
-                Ok(()) => self.ring().allocated(chunk),
-                Err(error) if error.kind() == io::ErrorKind::StorageFull => return Err(PutError::NoSpace),
-                Err(error) => return Err(PutError::Io(error)),
-            }
+    fn allocate(self, me: Identity, part: (usize, usize)) -> Result<(), PutError> {
+        let Err(error) = self.segment.allocate(self.port.lane, part) else { return Ok(()) };
+        // In a child that was forked meanwhile, the parent may have put something there.
+        if me.is_current() {
+            self.segment.free(self.port.lane, part);
         }
-        Ok(())
+        Err(match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::OutOfMemory => {
+                PutError::NoSpace
+            }
+            _ => PutError::Io(error),
+        })
     }
 
     /// Whether there is room, by a look at the other side if need be. For the owner of the put end.

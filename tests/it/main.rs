@@ -45,6 +45,9 @@ mod instants_names;
 #[cfg(target_arch = "x86_64")]
 mod instants_pipes;
 #[cfg(test)]
+#[cfg(target_arch = "x86_64")]
+mod instants_sparse;
+#[cfg(test)]
 mod joinable;
 #[cfg(test)]
 mod limits;
@@ -67,14 +70,17 @@ mod semantics;
 #[cfg(test)]
 mod shapes;
 #[cfg(test)]
+mod shared_state;
+#[cfg(test)]
 mod small_shm;
 #[cfg(test)]
 mod storm;
 #[cfg(test)]
 mod stress;
 #[cfg(test)]
-#[cfg(target_arch = "x86_64")]
 mod textbook;
+#[cfg(test)]
+mod unbounded;
 #[cfg(test)]
 mod waiting;
 
@@ -98,6 +104,8 @@ const ROLES: &[&[(&str, harness::Role)]] = &[
     #[cfg(target_arch = "x86_64")]
     instants_pipes::ROLES,
     handing_over::ROLES,
+    #[cfg(target_arch = "x86_64")]
+    instants_sparse::ROLES,
     limits::ROLES,
     lock_words::ROLES,
     names::ROLES,
@@ -105,8 +113,10 @@ const ROLES: &[&[(&str, harness::Role)]] = &[
     pipes::ROLES,
     processes::ROLES,
     semantics::ROLES,
+    shared_state::ROLES,
     small_shm::ROLES,
     storm::ROLES,
     stress::ROLES,
     waiting::ROLES,
+    unbounded::ROLES,
 ];

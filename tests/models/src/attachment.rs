@@ -80,7 +80,7 @@ impl Attachment {
         unreachable!("the rings of the models are bounded")
     }
 
-    pub(crate) fn free(&self, _: Lane, _: (usize, usize)) {
+    pub(crate) fn free(&self, _: Lane, _: (usize, usize)) -> bool {
         unreachable!("the rings of the models are bounded")
     }
 
