@@ -43,7 +43,7 @@ impl Batch {
 }
 
 impl<T: Turn> Access<'_, T> {
-    #[inline]
+    #[inline(always)]
     pub(crate) fn put(self, message: &[u8], deadline: Deadline) -> Result<(), PutError> {
         self.channel.put(self.turn, message, deadline)
     }
@@ -67,39 +67,38 @@ impl<T: Turn> Access<'_, T> {
         put.map_err(|(put, error)| PutManyError { put, error })
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn get(self, deadline: Deadline) -> Result<Vec<u8>, GetError> {
-        let mut message = Vec::new();
-        self.channel.get(self.turn, deadline, |first| append(first, &mut message))?;
-        Ok(message)
+        self.channel.get(self.turn, deadline, to_vec)
     }
 
     /// Gets the oldest message into the beginning of `buffer`, which grows if it is too short. Its length.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn get_reusing(self, buffer: &mut Vec<u8>, deadline: Deadline) -> Result<usize, GetError> {
         self.channel.get(self.turn, deadline, |message| {
             let len = message.len();
             if buffer.len() < len {
-                buffer.try_reserve_exact(len - buffer.len()).map_err(no_memory)?;
-                buffer.resize(len, 0);
+                grow(buffer, len)?;
             }
             message.copy_to(&mut buffer[..len])?;
             Ok(len)
         })
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn get_into(self, buffer: &mut [u8], deadline: Deadline) -> Result<usize, GetError> {
-        let taken = self.channel.get(self.turn, deadline, |message| {
-            if let Some(buffer) = buffer.get_mut(..message.len()) {
-                message.copy_to(buffer)?;
-                return Ok(Ok(buffer.len()));
+        let mut whole = None;
+        let len = self.channel.get(self.turn, deadline, |message| {
+            match buffer.get_mut(..message.len()) {
+                Some(buffer) => message.copy_to(buffer)?,
+                None => whole = Some(to_vec(message)?),
             }
-            let mut whole = Vec::new();
-            append(message, &mut whole)?;
-            Ok(Err(whole))
+            Ok(message.len())
         })?;
-        taken.map_err(|message| GetError::BufferTooShort { message })
+        match whole {
+            None => Ok(len),
+            Some(message) => Err(GetError::BufferTooShort { message }),
+        }
     }
 
     #[inline]
@@ -114,10 +113,11 @@ impl<T: Turn> Access<'_, T> {
     pub(crate) fn get_many(self, max: usize, deadline: Deadline) -> Result<Vec<Vec<u8>>, GetError> {
         let mut messages = Vec::new();
         self.channel.get_many(self.turn, max, deadline, |message| {
-            let mut bytes = Vec::new();
-            messages.try_reserve(1).map_err(no_memory)?;
-            append(message, &mut bytes)?;
-            messages.push(bytes);
+            if messages.len() == messages.capacity() {
+                let known = (message.pending as usize).min(max) - messages.len();
+                messages.try_reserve(known).map_err(no_memory)?;
+            }
+            messages.push(to_vec(message)?);
             Ok(())
         })?;
         Ok(messages)
@@ -128,11 +128,9 @@ impl<T: Turn> Access<'_, T> {
         self.channel.get(self.turn, deadline, |message| {
             let len = message.len();
             if len > max {
-                return Err(GetError::TooLong { len, max });
+                return Err(Box::new(GetError::TooLong { len, max }));
             }
-            let mut bytes = Vec::new();
-            append(message, &mut bytes)?;
-            Ok(bytes)
+            to_vec(message)
         })
     }
 
@@ -148,10 +146,35 @@ impl<T: Turn> Access<'_, T> {
 }
 
 #[inline]
-fn append(message: &Message<'_>, buffer: &mut Vec<u8>) -> Result<(), GetError> {
-    message.append_to(buffer)?.map_err(no_memory)
+fn to_vec(message: &Message<'_>) -> Result<Vec<u8>, Box<GetError>> {
+    let mut bytes = Vec::new();
+    if message.len() <= SMALL {
+        bytes = Vec::with_capacity(message.len());
+    }
+    append(message, &mut bytes)?;
+    Ok(bytes)
 }
 
-fn no_memory(error: std::collections::TryReserveError) -> GetError {
-    GetError::Io(io::Error::new(io::ErrorKind::OutOfMemory, error))
+/// A process that cannot have this much memory is at its end; for more, its caller is told.
+const SMALL: usize = 64 << 10;
+
+#[inline]
+fn append(message: &Message<'_>, buffer: &mut Vec<u8>) -> Result<(), Box<GetError>> {
+    if message.len() > SMALL {
+        buffer.try_reserve_exact(message.len()).map_err(no_memory)?;
+    }
+    Ok(message.append_to(buffer)?)
+}
+
+#[cold]
+fn grow(buffer: &mut Vec<u8>, len: usize) -> Result<(), Box<GetError>> {
+    buffer.try_reserve_exact(len - buffer.len()).map_err(no_memory)?;
+    buffer.resize(len, 0);
+    Ok(())
+}
+
+#[cold]
+#[expect(clippy::unnecessary_box_returns, reason = "as all errors of what copies a message out")]
+fn no_memory(error: std::collections::TryReserveError) -> Box<GetError> {
+    Box::new(GetError::Io(io::Error::new(io::ErrorKind::OutOfMemory, error)))
 }

@@ -456,7 +456,7 @@ impl ByteQueue {
         self.access().get_with(Deadline::after(timeout), read)
     }
 
-    #[inline]
+    #[inline(always)]
     fn put_until(&self, message: &[u8], deadline: Deadline) -> Result<(), PutError> {
         self.access().put(message, deadline)
     }
@@ -465,7 +465,7 @@ impl ByteQueue {
         self.access().put_many(messages.iter().copied(), deadline)
     }
 
-    #[inline]
+    #[inline(always)]
     fn get_until(&self, deadline: Deadline) -> Result<Vec<u8>, GetError> {
         self.access().get(deadline)
     }

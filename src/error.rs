@@ -445,6 +445,13 @@ impl From<Corrupt> for PutError {
     }
 }
 
+impl From<Corrupt> for Box<GetError> {
+    #[cold]
+    fn from(corrupt: Corrupt) -> Self {
+        Self::new(corrupt.into())
+    }
+}
+
 impl From<Corrupt> for GetError {
     fn from(Corrupt(reason): Corrupt) -> Self {
         Self::Corrupt { reason }

@@ -3,7 +3,6 @@
 //! Whoever calls holds the lock of the end that it changes; the other end may move meanwhile.
 
 use std::cmp::Ordering::{Equal, Greater, Less};
-use std::collections::TryReserveError;
 use std::io;
 
 use crate::atomic::{AtomicU64, Ordering, loom_fence};
@@ -26,7 +25,13 @@ pub(crate) const CHUNK: usize = if cfg!(test) { 64 } else { 256 << 10 };
 
 /// Bytes that a slot takes for a message of `len` bytes.
 pub(crate) const fn slot_len(len: usize) -> usize {
-    PREFIX + len.next_multiple_of(UNIT)
+    PREFIX + ((len + (UNIT - 1)) & !(UNIT - 1))
+}
+
+/// What stands before a message of `len` bytes.
+#[inline]
+fn prefix(len: usize) -> Result<u32, Corrupt> {
+    u32::try_from(len).map_err(|_| Corrupt("a message longer than a slot"))
 }
 
 /// How far one end has come: which message is next, and where its slot begins.
@@ -195,18 +200,19 @@ impl Side {
 pub(crate) struct Run {
     first: Cursor,
     next: Cursor,
+    messages: u32,
     bytes: usize,
 }
 
 impl Run {
     fn at(cursor: Cursor) -> Self {
-        Self { first: cursor, next: cursor, bytes: 0 }
+        Self { first: cursor, next: cursor, messages: 0, bytes: 0 }
     }
 
     /// How many messages.
     #[inline]
     pub(crate) fn messages(&self) -> u32 {
-        self.next.number().wrapping_sub(self.first.number())
+        self.messages
     }
 }
 
@@ -255,7 +261,8 @@ impl Shape {
         let pending = tail.number().wrapping_sub(head.number());
         // Where the tail is past the head the difference wraps, and is longer than any slot.
         let gap = head.offset().wrapping_sub(tail.offset());
-        let need = slot_len(self.max_message);
+        // Gaps are multiples of 8: it need not be rounded up.
+        let need = PREFIX + self.max_message;
         let fits = if self.is_sparse() {
             // Here `head` is where the allocated chunks begin. The last of them before that is left alone, so that
             // they never meet.
@@ -334,7 +341,7 @@ impl Message<'_> {
     }
 
     #[inline]
-    pub(crate) fn append_to(&self, to: &mut Vec<u8>) -> Result<Result<(), TryReserveError>, Corrupt> {
+    pub(crate) fn append_to(&self, to: &mut Vec<u8>) -> Result<(), Corrupt> {
         self.bytes.append_to(self.offset, self.len, to)
     }
 
@@ -434,8 +441,8 @@ impl<'a> Ring<'a> {
     /// Writes a message behind `run`, where there is room, without committing it; the run with it.
     #[inline]
     pub(crate) fn write(&self, run: Run, message: &[u8]) -> Result<Run, Corrupt> {
-        let slot = self.prefix(&run, message.len())?;
-        self.bytes.copy_in(slot + PREFIX, message)?;
+        let slot = run.next.offset();
+        self.bytes.copy_in(slot, prefix(message.len())?, message)?;
         // A lock or unlock waits until all stores before it are done, and those to the slot wait for lines that the
         // consumer still caches. Asked for some slots ahead, they are here by then.
         self.bytes.expect_write(slot + AHEAD);
@@ -450,23 +457,15 @@ impl<'a> Ring<'a> {
         len: usize,
         fill: impl FnOnce(&mut [u8]),
     ) -> Result<Run, Corrupt> {
-        let slot = self.prefix(&run, len)?;
-        self.bytes.lend_mut(slot + PREFIX, len, fill)?;
-        Ok(self.extend(run, len))
-    }
-
-    /// Writes the prefix of a slot behind `run` and says where that is.
-    #[inline]
-    fn prefix(&self, run: &Run, len: usize) -> Result<usize, Corrupt> {
         let slot = run.next.offset();
-        let prefix = u32::try_from(len).map_err(|_| Corrupt("a message longer than a slot"))?;
-        self.bytes.store(slot, prefix)?;
-        Ok(slot)
+        self.bytes.lend_mut(slot, prefix(len)?, len, fill)?;
+        Ok(self.extend(run, len))
     }
 
     #[inline]
     fn extend(&self, run: Run, len: usize) -> Run {
-        Run { next: self.shape.after(run.next, len), bytes: run.bytes + len, ..run }
+        let next = self.shape.after(run.next, len);
+        Run { first: run.first, next, messages: run.messages + 1, bytes: run.bytes + len }
     }
 
     /// From here on the messages exist, whoever dies.

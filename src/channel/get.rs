@@ -15,13 +15,32 @@ use crate::sys::lease::Identity;
 impl<'a> Channel<'a> {
     /// Gets one message: `take` copies it out. Blocks while there is none, until the deadline.
     ///
-    /// `take` runs while the end is locked. The message is removed after it has returned `Ok`.
-    #[inline]
+    /// `take` runs while the end is locked. The message is removed after it has returned `Ok`. Its error is in a box,
+    /// because what it returns goes through registers then.
+    #[inline(always)]
     pub(crate) fn get<T: Turn, R>(
         self,
         turn: T,
         deadline: Deadline,
-        take: impl FnOnce(&Message<'_>) -> Result<R, GetError>,
+        take: impl FnOnce(&Message<'_>) -> Result<R, Box<GetError>>,
+    ) -> Result<R, GetError> {
+        // As in `put`: the slow way goes through memory, this one does not.
+        if let Some(me) = turn.known(self.segment)
+            && let Some(message) = self.try_turn_to_get::<T>(me)
+        {
+            let taken = take(&message);
+            return self.finish_get::<T, _>(me, message.run(), taken, false);
+        }
+        self.get_slowly(turn, deadline, take)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn get_slowly<T: Turn, R>(
+        self,
+        turn: T,
+        deadline: Deadline,
+        take: impl FnOnce(&Message<'_>) -> Result<R, Box<GetError>>,
     ) -> Result<R, GetError> {
         let me = turn.identity(self.segment).map_err(GetError::Io)?;
         let (message, slept) = self.turn_to_get::<T>(me, deadline)?;
@@ -47,7 +66,7 @@ impl<'a> Channel<'a> {
         let taken = message.lend(read);
         drop(hold);
         std::mem::forget(unlock);
-        self.finish_get::<T, _>(me, message.run(), taken.map_err(GetError::from), slept)
+        self.finish_get::<T, _>(me, message.run(), taken.map_err(|error| Box::new(error.into())), slept)
     }
 
     /// Gets up to `max` messages, of which `take` copies each one out. Blocks while there is none, until the
@@ -59,7 +78,7 @@ impl<'a> Channel<'a> {
         turn: T,
         max: usize,
         deadline: Deadline,
-        mut take: impl FnMut(&Message<'_>) -> Result<(), GetError>,
+        mut take: impl FnMut(&Message<'_>) -> Result<(), Box<GetError>>,
     ) -> Result<usize, GetError> {
         if max == 0 {
             return Ok(0);
@@ -105,20 +124,27 @@ impl<'a> Channel<'a> {
     /// The get end, locked, and the first message. Whether it slept for that.
     #[inline(always)]
     fn turn_to_get<T: Turn>(self, me: Identity, deadline: Deadline) -> Result<(Message<'a>, bool), GetError> {
-        if T::HELD || self.ends().get.mutex.try_lock(me) {
-            let ring = self.ring();
-            let mut first = ring.first_known();
-            if first.is_none() && !self.port.get_pace.lags() {
-                first = ring.look_for_first().ok().flatten();
-            }
-            if let Some(message) = first {
-                return Ok((message, false));
-            }
-            if !T::HELD {
-                self.unlock_get(me);
-            }
+        match self.try_turn_to_get::<T>(me) {
+            Some(message) => Ok((message, false)),
+            None => self.wait_to_get::<T>(me, deadline),
         }
-        self.wait_to_get::<T>(me, deadline)
+    }
+
+    /// The same, if it is to be had at once.
+    #[inline(always)]
+    fn try_turn_to_get<T: Turn>(self, me: Identity) -> Option<Message<'a>> {
+        if !T::HELD && !self.ends().get.mutex.try_lock(me) {
+            return None;
+        }
+        let ring = self.ring();
+        let mut first = ring.first_known();
+        if first.is_none() && !self.port.get_pace.lags() {
+            first = ring.look_for_first().ok().flatten();
+        }
+        if first.is_none() && !T::HELD {
+            self.unlock_get(me);
+        }
+        first
     }
 
     #[cold]
@@ -210,16 +236,19 @@ impl<'a> Channel<'a> {
         self,
         me: Identity,
         run: Run,
-        taken: Result<R, GetError>,
+        taken: Result<R, Box<GetError>>,
         slept: bool,
     ) -> Result<R, GetError> {
         if !me.is_current() {
             return Err(GetError::Io(forked()));
         }
-        if taken.is_err() {
-            self.abandon_get::<T>(me);
-            return taken;
-        }
+        let taken = match taken {
+            Ok(taken) => taken,
+            Err(error) => {
+                self.abandon_get::<T>(me);
+                return Err(*error);
+            }
+        };
         if T::HELD {
             self.ring().commit_held_get(run);
             self.shrink(me);
@@ -232,7 +261,7 @@ impl<'a> Channel<'a> {
         if slept {
             self.pass_on_message();
         }
-        taken
+        Ok(taken)
     }
 
     /// Gives back the memory behind the head of a sparse ring, when the head has left a chunk.

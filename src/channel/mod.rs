@@ -55,6 +55,7 @@ impl Port {
 pub(crate) struct Channel<'a> {
     segment: &'a Attachment,
     port: &'a Port,
+    ends: &'a Ends,
 }
 
 /// How the caller has the end that it works on. A type, so that each way has a fast path of its own.
@@ -62,9 +63,20 @@ pub(crate) trait Turn: Copy {
     /// Whether it holds the end, for this call and more; else the call locks the end and unlocks it again.
     const HELD: bool;
 
-    /// Under which identity the call acts. In a forked child the first one joins the segment; an end that its
-    /// parent holds is none of its own, and it must not touch the ring with it.
-    fn identity(self, segment: &Attachment) -> io::Result<Identity>;
+    /// Under which identity the call acts. `None` in a forked child that has to join the segment first; an end that
+    /// its parent holds is none of its own, and it must not touch the ring with it.
+    fn known(self, segment: &Attachment) -> Option<Identity>;
+
+    /// Where no identity is known: joins the segment, or says why the call cannot be made.
+    fn join(self, segment: &Attachment) -> io::Result<Identity>;
+
+    #[inline]
+    fn identity(self, segment: &Attachment) -> io::Result<Identity> {
+        match self.known(segment) {
+            Some(me) => Ok(me),
+            None => self.join(segment),
+        }
+    }
 }
 
 /// The call locks the end, and unlocks it again.
@@ -79,7 +91,12 @@ impl Turn for Once {
     const HELD: bool = false;
 
     #[inline]
-    fn identity(self, segment: &Attachment) -> io::Result<Identity> {
+    fn known(self, segment: &Attachment) -> Option<Identity> {
+        segment.lease().identity()
+    }
+
+    #[cold]
+    fn join(self, segment: &Attachment) -> io::Result<Identity> {
         segment.identity()
     }
 }
@@ -88,8 +105,13 @@ impl Turn for Held {
     const HELD: bool = true;
 
     #[inline]
-    fn identity(self, _: &Attachment) -> io::Result<Identity> {
-        if self.0.is_current() { Ok(self.0) } else { Err(forked()) }
+    fn known(self, _: &Attachment) -> Option<Identity> {
+        self.0.is_current().then_some(self.0)
+    }
+
+    #[cold]
+    fn join(self, _: &Attachment) -> io::Result<Identity> {
+        Err(forked())
     }
 }
 
@@ -129,18 +151,18 @@ fn forked() -> io::Error {
 impl<'a> Channel<'a> {
     #[inline]
     pub(crate) fn new(segment: &'a Attachment, port: &'a Port) -> Self {
-        Self { segment, port }
+        Self { segment, port, ends: segment.channel(port.place).0 }
     }
 
     #[inline]
     fn ends(self) -> &'a Ends {
-        self.segment.channel(self.port.place).0
+        self.ends
     }
 
     #[inline]
     pub(crate) fn ring(self) -> Ring<'a> {
-        let (ends, bytes) = self.segment.channel(self.port.place);
-        Ring { shape: self.port.shape, bytes, put: &ends.put.side, get: &ends.get.side }
+        let bytes = self.segment.channel(self.port.place).1;
+        Ring { shape: self.port.shape, bytes, put: &self.ends.put.side, get: &self.ends.get.side }
     }
 
     fn put_key(self) -> Key {

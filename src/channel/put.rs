@@ -15,9 +15,23 @@ use crate::sys::lease::Identity;
 
 impl Channel<'_> {
     /// Puts one message. Blocks while there is no room, until the deadline.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn put<T: Turn>(self, turn: T, message: &[u8], deadline: Deadline) -> Result<(), PutError> {
         self.check_len(message.len())?;
+        // What follows stands here once more out of line: merged with the slow way it would go through memory.
+        if let Some(me) = turn.known(self.segment)
+            && let Some(run) = self.try_turn_to_put::<T>(me)
+        {
+            self.grow::<T>(me, &run, message.len())?;
+            let run = self.ring().write(run, message);
+            return self.finish_put::<T>(me, run, false);
+        }
+        self.put_slowly(turn, message, deadline)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn put_slowly<T: Turn>(self, turn: T, message: &[u8], deadline: Deadline) -> Result<(), PutError> {
         let me = turn.identity(self.segment).map_err(PutError::Io)?;
         let (run, slept) = self.turn_to_put::<T>(me, deadline)?;
         self.grow::<T>(me, &run, message.len())?;
@@ -130,20 +144,30 @@ impl Channel<'_> {
     /// that.
     #[inline(always)]
     fn turn_to_put<T: Turn>(self, me: Identity, deadline: Deadline) -> Result<(Run, bool), PutError> {
-        if T::HELD || self.ends().put.mutex.try_lock(me) {
-            let ring = self.ring();
-            let tail = ring.tail();
-            if ring.has_room_after(&tail)
-                || (!self.port.put_pace.lags() && ring.look_for_room_after(&tail) == Ok(true))
-            {
-                return Ok((tail, false));
-            }
-            if !T::HELD {
-                self.unlock_put(me);
-            }
+        if let Some(tail) = self.try_turn_to_put::<T>(me) {
+            return Ok((tail, false));
         }
         let slept = self.wait_to_put::<T>(me, deadline)?;
         Ok((self.ring().tail(), slept))
+    }
+
+    /// The same, if it is to be had at once.
+    #[inline(always)]
+    fn try_turn_to_put<T: Turn>(self, me: Identity) -> Option<Run> {
+        if !T::HELD && !self.ends().put.mutex.try_lock(me) {
+            return None;
+        }
+        let ring = self.ring();
+        let tail = ring.tail();
+        if ring.has_room_after(&tail)
+            || (!self.port.put_pace.lags() && ring.look_for_room_after(&tail) == Ok(true))
+        {
+            return Some(tail);
+        }
+        if !T::HELD {
+            self.unlock_put(me);
+        }
+        None
     }
 
     #[cold]
@@ -244,6 +268,7 @@ impl Channel<'_> {
         Ok(room)
     }
 
+    #[inline]
     fn has_room_after(self, run: &Run) -> bool {
         let ring = self.ring();
         ring.has_room_after(run) || ring.look_for_room_after(run) == Ok(true)
@@ -257,11 +282,9 @@ impl Channel<'_> {
         run: Result<Run, Corrupt>,
         slept: bool,
     ) -> Result<(), PutError> {
-        if !me.is_current() {
-            return Err(PutError::Io(forked()));
-        }
         let run = match run {
-            Ok(run) => run,
+            Ok(run) if me.is_current() => run,
+            Ok(_) => return Err(PutError::Io(forked())),
             Err(error) => return Err(self.abandon_put::<T>(me, error.into())),
         };
         if T::HELD {

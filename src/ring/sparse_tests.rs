@@ -145,13 +145,13 @@ impl World {
                     return;
                 };
                 let mut bytes = vec![Vec::new()];
-                last.append_to(&mut bytes[0]).expect("inside").expect("memory");
+                last.append_to(&mut bytes[0]).expect("inside");
                 while last.run().messages() < count
                     && let Some(next) = ring.following(&last).expect("sound")
                 {
                     last = next;
                     bytes.push(Vec::new());
-                    last.append_to(bytes.last_mut().expect("just pushed")).expect("inside").expect("memory");
+                    last.append_to(bytes.last_mut().expect("just pushed")).expect("inside");
                 }
                 let expected: Vec<_> = self.model.iter().take(bytes.len()).cloned().collect();
                 assert_eq!(bytes, expected);

@@ -37,24 +37,31 @@ pub(crate) struct Lease {
     alone: LocalLock,
 }
 
-/// Under which id, and in which process, a call runs.
+/// Under which id, and in which process, a call runs. Two words, which fit into registers.
 #[derive(Clone, Copy)]
 pub(crate) struct Identity {
-    id: u32,
-    generation: u32,
+    /// Generation and id, as in [`Lease`].
+    held: u64,
     mark: &'static AtomicU32,
 }
 
 impl Identity {
     #[inline]
     pub(crate) fn id(self) -> u32 {
-        self.id
+        #[expect(clippy::cast_possible_truncation, reason = "the lower half of the word")]
+        let id = self.held as u32;
+        id
+    }
+
+    #[inline]
+    fn generation(self) -> u32 {
+        (self.held >> 32) as u32
     }
 
     /// False in a child that was forked in the middle of the call: it must commit and unlock nothing.
     #[inline]
     pub(crate) fn is_current(self) -> bool {
-        self.mark.load(Ordering::Relaxed) == self.generation
+        self.mark.load(Ordering::Relaxed) == self.generation()
     }
 }
 
@@ -84,11 +91,9 @@ impl Lease {
     /// The identity of this process; `None` in a child that has not joined yet.
     #[inline]
     pub(crate) fn identity(&self) -> Option<Identity> {
-        let held = self.held.load(Ordering::Acquire);
-        #[expect(clippy::cast_possible_truncation, reason = "the two halves of the word")]
-        let (generation, id) = ((held >> 32) as u32, held as u32);
-        let identity = Identity { id, generation, mark: self.mark };
-        (identity.is_current() && generation != 0).then_some(identity)
+        let identity = Identity { held: self.held.load(Ordering::Acquire), mark: self.mark };
+        // Nobody is of generation 0: a lease that holds no id yet, or no more, is never current.
+        (identity.is_current() && identity.held != 0).then_some(identity)
     }
 
     /// Locks an id that nobody has and calls `bury` with it before it is used: the id may still stand
@@ -109,8 +114,9 @@ impl Lease {
         let fd = self.descriptor.verified()?;
         let Some(id) = ofd::lock_some_id(fd, self.guest)? else { return Ok(Joined::Refused) };
         bury(id);
-        self.held.store((u64::from(generation) << 32) | u64::from(id), Ordering::Release);
-        Ok(Joined::As(Identity { id, generation, mark: self.mark }))
+        let held = (u64::from(generation) << 32) | u64::from(id);
+        self.held.store(held, Ordering::Release);
+        Ok(Joined::As(Identity { held, mark: self.mark }))
     }
 
     /// Locks a byte of the class, for as long as the lease's file is open. A forked child has one of its own from
@@ -183,7 +189,7 @@ impl Lease {
         let joined = self.identity();
         self.held.store(0, Ordering::Release);
         if let (Some(identity), Ok(fd)) = (joined, verified) {
-            ofd::unlock(fd, u64::from(identity.id), 1);
+            ofd::unlock(fd, u64::from(identity.id()), 1);
         }
     }
 
@@ -231,7 +237,7 @@ impl Lease {
     /// `None` if it is alive, if that cannot be told, or if somebody else is at it.
     pub(crate) fn seize(&self, owner: u32) -> Option<Seized<'_>> {
         let identity = self.identity()?;
-        if owner == 0 || owner == identity.id || !self.alone.try_lock(identity.generation) {
+        if owner == 0 || owner == identity.id() || !self.alone.try_lock(identity.generation()) {
             return None;
         }
         let seized = self.descriptor.verified().and_then(|fd| ofd::lock(fd, u64::from(owner), 1));

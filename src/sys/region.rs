@@ -1,6 +1,5 @@
 //! The one place that turns a range of a ring into bytes.
 
-use std::collections::TryReserveError;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 
@@ -16,6 +15,8 @@ pub(crate) struct Region<'a> {
     mapping: PhantomData<&'a ()>,
 }
 
+/// Bytes before the bytes of a message.
+const PREFIX: usize = 8;
 const OUTSIDE: Corrupt = Corrupt("a message lies outside the ring");
 
 impl Region<'_> {
@@ -34,6 +35,14 @@ impl Region<'_> {
     /// The first `len` bytes, or all if there are fewer.
     pub(crate) fn up_to(self, len: usize) -> Self {
         Self { len: len.min(self.len), ..self }
+    }
+
+    /// Writes `from` from the first byte on.
+    pub(crate) fn fill(&self, from: &[u8]) -> Result<(), Corrupt> {
+        let to = self.range(0, from.len())?;
+        // SAFETY: as in `copy_in`.
+        unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to.as_ptr(), from.len()) };
+        Ok(())
     }
 
     /// The first 8 bytes. No region is shorter.
@@ -70,12 +79,6 @@ impl Region<'_> {
         Ok(self.word(offset)?.load(Ordering::Relaxed))
     }
 
-    #[inline]
-    pub(crate) fn store(&self, offset: usize, value: u32) -> Result<(), Corrupt> {
-        self.word(offset)?.store(value, Ordering::Relaxed);
-        Ok(())
-    }
-
     /// Asks the processor for the cache line at `offset`, to be written soon. Past the end it does nothing.
     #[inline]
     pub(crate) fn expect_write(&self, offset: usize) {
@@ -86,13 +89,28 @@ impl Region<'_> {
         }
     }
 
+    /// Writes a slot: a prefix of 8 bytes that begins with `prefix`, and `from`.
     #[inline]
-    pub(crate) fn copy_in(&self, offset: usize, from: &[u8]) -> Result<(), Corrupt> {
-        let to = self.range(offset, from.len())?;
+    pub(crate) fn copy_in(&self, offset: usize, prefix: u32, from: &[u8]) -> Result<(), Corrupt> {
+        let to = self.slot(offset, prefix, from.len())?;
         // SAFETY: both ranges are valid for this length, and do not overlap: `from` is private
-        // memory, since nobody ever gets a reference into the mapping.
+        // memory, since nobody ever gets a reference into the mapping that outlives a closure of the user's.
         unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to.as_ptr(), from.len()) };
         Ok(())
+    }
+
+    /// Writes the prefix of a slot, and says where the `len` bytes behind it go.
+    #[inline]
+    fn slot(&self, offset: usize, prefix: u32, len: usize) -> Result<NonNull<u8>, Corrupt> {
+        if !offset.is_multiple_of(8) {
+            return Err(OUTSIDE);
+        }
+        let start = self.range(offset, PREFIX + len)?;
+        // SAFETY: in range (just checked), aligned (the base and the offset to 8), and an atomic,
+        // so that writes of other processes are no data race.
+        unsafe { start.cast::<core::sync::atomic::AtomicU32>().as_ref() }.store(prefix, Ordering::Relaxed);
+        // SAFETY: the range is that long.
+        Ok(unsafe { start.add(PREFIX) })
     }
 
     #[inline]
@@ -121,38 +139,33 @@ impl Region<'_> {
         Ok(read(unsafe { std::slice::from_raw_parts(from.as_ptr(), len) }))
     }
 
-    /// Lends `len` bytes at `offset` to `fill`, to be written.
+    /// Writes the prefix of a slot, and lends the `len` bytes behind it to `fill`, to be written.
     #[inline]
     pub(crate) fn lend_mut(
         &self,
         offset: usize,
+        prefix: u32,
         len: usize,
         fill: impl FnOnce(&mut [u8]),
     ) -> Result<(), Corrupt> {
-        let to = self.range(offset, len)?;
+        let to = self.slot(offset, prefix, len)?;
         // SAFETY: in range and mapped (just checked) until `fill` has returned; the bytes lie behind the
         // tail, where only the owner of the put end, the caller, reads or writes.
         fill(unsafe { std::slice::from_raw_parts_mut(to.as_ptr(), len) });
         Ok(())
     }
 
-    /// Appends `len` bytes at `offset` to `to`, without zeroing them first.
+    /// Appends `len` bytes at `offset` to `to`, without zeroing them first. Who has to be told when there is no memory
+    /// has made room before.
     #[inline]
-    pub(crate) fn append_to(
-        &self,
-        offset: usize,
-        len: usize,
-        to: &mut Vec<u8>,
-    ) -> Result<Result<(), TryReserveError>, Corrupt> {
+    pub(crate) fn append_to(&self, offset: usize, len: usize, to: &mut Vec<u8>) -> Result<(), Corrupt> {
         let from = self.range(offset, len)?;
-        if let Err(error) = to.try_reserve_exact(len) {
-            return Ok(Err(error));
-        }
+        to.reserve(len);
         let end = to.spare_capacity_mut().as_mut_ptr().cast();
         // SAFETY: as in `copy_out`; the vector has room for `len` more bytes, just reserved.
         unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), end, len) };
         // SAFETY: those `len` bytes after the old end have just been written.
         unsafe { to.set_len(to.len() + len) };
-        Ok(Ok(()))
+        Ok(())
     }
 }

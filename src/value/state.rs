@@ -33,7 +33,7 @@ impl State {
             let mut first = [0; 8];
             let short = initial.len().min(8);
             first[..short].copy_from_slice(&initial[..short]);
-            let written = region.copy_in(0, &first).and_then(|()| region.copy_in(0, initial));
+            let written = region.fill(&first).and_then(|()| region.fill(initial));
             written.map_err(|_| OpenError::InvalidOptions { reason: "the value does not fit".to_owned() })
         };
         let made = match name {

@@ -146,7 +146,7 @@ impl Process {
     }
 }
 
-pub(crate) fn byte(message: &Message<'_>) -> Result<u8, GetError> {
+pub(crate) fn byte(message: &Message<'_>) -> Result<u8, Box<GetError>> {
     let mut byte = [0];
     message.copy_to(&mut byte)?;
     Ok(byte[0])
