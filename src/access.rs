@@ -9,9 +9,9 @@ use crate::ring::Message;
 
 /// A channel, and whether the end in question is held already.
 #[derive(Clone, Copy)]
-pub(crate) struct Access<'a> {
+pub(crate) struct Access<'a, T> {
     pub(crate) channel: Channel<'a>,
-    pub(crate) turn: Turn,
+    pub(crate) turn: T,
 }
 
 /// Messages one behind the other in one buffer.
@@ -22,16 +22,16 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    /// Appends a message that `write` writes behind what is there, or nothing if it fails.
-    pub(crate) fn push<E>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Result<(), E> {
-        let before = self.bytes.len();
-        let written = write(&mut self.bytes);
-        if written.is_ok() {
-            self.ends.push(self.bytes.len());
-        } else {
-            self.bytes.truncate(before);
-        }
-        written
+    /// Appends a message that `write` writes behind what counts so far; it says where the message ends. Nothing if it
+    /// fails. The buffer may be longer than what counts.
+    pub(crate) fn push<E>(
+        &mut self,
+        write: impl FnOnce(&mut Vec<u8>, usize) -> Result<usize, E>,
+    ) -> Result<(), E> {
+        let start = self.ends.last().copied().unwrap_or(0);
+        let end = write(&mut self.bytes, start)?;
+        self.ends.push(end);
+        Ok(())
     }
 
     pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = &[u8]> + Clone {
@@ -42,7 +42,7 @@ impl Batch {
     }
 }
 
-impl Access<'_> {
+impl<T: Turn> Access<'_, T> {
     #[inline]
     pub(crate) fn put(self, message: &[u8], deadline: Deadline) -> Result<(), PutError> {
         self.channel.put(self.turn, message, deadline)
@@ -70,14 +70,22 @@ impl Access<'_> {
     #[inline]
     pub(crate) fn get(self, deadline: Deadline) -> Result<Vec<u8>, GetError> {
         let mut message = Vec::new();
-        self.append(&mut message, deadline)?;
+        self.channel.get(self.turn, deadline, |first| append(first, &mut message))?;
         Ok(message)
     }
 
-    /// Gets the oldest message behind what is in `buffer`.
+    /// Gets the oldest message into the beginning of `buffer`, which grows if it is too short. Its length.
     #[inline]
-    pub(crate) fn append(self, buffer: &mut Vec<u8>, deadline: Deadline) -> Result<(), GetError> {
-        self.channel.get(self.turn, deadline, |message| append(message, buffer))
+    pub(crate) fn get_reusing(self, buffer: &mut Vec<u8>, deadline: Deadline) -> Result<usize, GetError> {
+        self.channel.get(self.turn, deadline, |message| {
+            let len = message.len();
+            if buffer.len() < len {
+                buffer.try_reserve_exact(len - buffer.len()).map_err(no_memory)?;
+                buffer.resize(len, 0);
+            }
+            message.copy_to(&mut buffer[..len])?;
+            Ok(len)
+        })
     }
 
     #[inline]
@@ -133,7 +141,7 @@ impl Access<'_> {
         let mut batch = Batch::default();
         self.channel.get_many(self.turn, max, deadline, |message| {
             batch.ends.try_reserve(1).map_err(no_memory)?;
-            batch.push(|buffer| append(message, buffer))
+            batch.push(|buffer, _| append(message, buffer).map(|()| buffer.len()))
         })?;
         Ok(batch)
     }

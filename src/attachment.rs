@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use crate::atomic::AtomicU32;
 use crate::deadline::now;
 use crate::error::{NOT_A_FILE, OpenError};
-use crate::layout::{CHANNEL, Ends, Expected, Geometry, HEADER, LIVE, Lane, Live, UncheckedHeader};
+use crate::layout::{Ends, Expected, Geometry, HEADER, LIVE, Lane, Live, Place, UncheckedHeader};
 use crate::sys::fork::Descriptor;
 use crate::sys::lease::{Identity, Joined, Lease};
 use crate::sys::region::Region;
@@ -494,12 +494,14 @@ impl Attachment {
         Ok(())
     }
 
-    /// Takes the memory of part of a sparse ring away.
-    pub(crate) fn free(&self, lane: Lane, (offset, len): (usize, usize)) {
+    /// Takes the memory of part of a sparse ring away. False if the file is lost.
+    pub(crate) fn free(&self, lane: Lane, (offset, len): (usize, usize)) -> bool {
         let start = self.geometry().ring_offset(lane) + offset;
-        if let (1.., Ok(fd)) = (len, self.seat.lease.verified_fd()) {
+        let Ok(fd) = self.seat.lease.verified_fd() else { return false };
+        if len > 0 {
             segment::free_range(fd, start as u64, len as u64);
         }
+        true
     }
 
     /// Whether the name is gone and nobody is attached any more but guests: nothing will ever come of this segment.
@@ -543,10 +545,15 @@ impl Attachment {
         }
     }
 
-    /// The words of a channel.
+    /// The words of a channel, and the bytes of its ring. The place is one of this segment's geometry.
     #[inline]
+    pub(crate) fn channel(&self, place: Place) -> (&Ends, Region<'_>) {
+        channel_in(&self.mapping, place)
+    }
+
+    /// The words of a channel.
     pub(crate) fn ends(&self, lane: Lane) -> &Ends {
-        ends_in(&self.mapping, lane)
+        self.channel(self.geometry().place(lane)).0
     }
 
     /// The words that are not on a hot path.
@@ -556,25 +563,25 @@ impl Attachment {
     }
 
     /// The bytes of a channel's ring.
-    #[inline]
     pub(crate) fn ring(&self, lane: Lane) -> Region<'_> {
-        ring_in(&self.mapping, self.geometry(), lane)
+        self.channel(self.geometry().place(lane)).1
     }
 }
 
-/// The words of a channel in a mapped segment.
+/// The words of a channel in a mapped segment, and the bytes of its ring. The place is one of the segment's
+/// geometry.
 #[expect(unsafe_code, reason = "the one place where mapped bytes become references")]
 #[inline]
-pub(crate) fn ends_in(mapping: &Mapping, lane: Lane) -> &Ends {
-    let offset = match lane {
-        Lane::First => CHANNEL,
-        Lane::Second => CHANNEL + size_of::<Ends>(),
-    };
-    let words = byte_in(mapping, offset).cast();
+pub(crate) fn channel_in(mapping: &Mapping, place: Place) -> (&Ends, Region<'_>) {
+    let words = byte_in(mapping, place.ends).cast();
     // SAFETY: mapped below RING, as long as the mapping lives, and aligned as CHANNEL is (asserted in
     // `layout`); `Ends` is made of atomics and of bytes that nobody touches, for which any bytes
     // are valid and any writes no data race. Of a read-only mapping they are only ever loaded.
-    unsafe { words.as_ref() }
+    let ends = unsafe { words.as_ref() };
+    let base = byte_in(mapping, place.ring);
+    // SAFETY: the mapping is as long as the geometry says (`segment_len`); rings begin at multiples of 128. Of a
+    // read-only mapping the region is only named.
+    (ends, unsafe { Region::new(base, place.room) })
 }
 
 /// The words of a mapped segment that are not on a hot path.
@@ -582,18 +589,8 @@ pub(crate) fn ends_in(mapping: &Mapping, lane: Lane) -> &Ends {
 #[inline]
 pub(crate) fn live_in(mapping: &Mapping) -> &Live {
     let words = byte_in(mapping, LIVE).cast();
-    // SAFETY: as in `ends_in`.
+    // SAFETY: as in `channel_in`.
     unsafe { words.as_ref() }
-}
-
-/// The bytes of a channel's ring in a mapped segment. It is mapped as long as the geometry says.
-#[expect(unsafe_code, reason = "the one place where the bytes of the ring are named")]
-#[inline]
-pub(crate) fn ring_in<'a>(mapping: &'a Mapping, geometry: &Geometry, lane: Lane) -> Region<'a> {
-    let base = byte_in(mapping, geometry.ring_offset(lane));
-    // SAFETY: the mapping is as long as the geometry says (`segment_len`); rings begin at multiples of 128. Of a
-    // read-only mapping the region is only named.
-    unsafe { Region::new(base, geometry.shape.room()) }
 }
 
 /// The byte at an offset that lies in the segment.

@@ -11,9 +11,10 @@ use serde::ser::{Serialize, Serializer};
 
 use crate::access::Access;
 use crate::attachment::{self, Attachment};
-use crate::channel::{Channel, Port, Turn};
+use crate::channel::{Channel, Once, Port};
 use crate::deadline::Deadline;
 use crate::error::{GetError, OpenError, PutError, PutManyError, TaskDoneError};
+use crate::handover;
 use crate::layout::{Expected, Kind, Lane};
 use crate::options::{QueueOptions, no_capacity};
 use crate::tasks::Tasks;
@@ -44,6 +45,13 @@ pub struct ByteQueue {
 struct Handle {
     attachment: Attachment,
     port: Port,
+}
+
+impl Drop for Handle {
+    /// Who is done with the queue that ends of pipes were sent through may never call us again.
+    fn drop(&mut self) {
+        handover::sweep();
+    }
 }
 
 /// Counters of a queue since it was created, over all processes.
@@ -165,7 +173,7 @@ impl ByteQueue {
     }
 
     fn attached(attachment: Attachment) -> Self {
-        let port = Port::new(attachment.geometry().shape);
+        let port = Port::new(&attachment, Lane::First, None);
         Self { handle: Arc::new(Handle { attachment, port }) }
     }
 
@@ -474,8 +482,8 @@ impl ByteQueue {
     }
 
     #[inline]
-    pub(crate) fn access(&self) -> Access<'_> {
-        Access { channel: self.channel(), turn: Turn::Once }
+    pub(crate) fn access(&self) -> Access<'_, Once> {
+        Access { channel: self.channel(), turn: Once }
     }
 
     fn tasks(&self) -> Tasks<'_> {

@@ -22,14 +22,19 @@ pub(crate) struct Scratch(Vec<u8>);
 impl Scratch {
     #[inline]
     pub(crate) fn take() -> Self {
-        let mut buffer = SCRATCH.try_with(Cell::take).unwrap_or_default();
-        buffer.clear();
-        Self(buffer)
+        Self(SCRATCH.try_with(Cell::take).unwrap_or_default())
     }
 
+    /// As long as it has ever had to be; what is in it means nothing.
     #[inline]
     pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
         &mut self.0
+    }
+
+    /// The first `len` bytes, or all if there are fewer.
+    #[inline]
+    pub(crate) fn first(&self, len: usize) -> &[u8] {
+        self.0.get(..len).unwrap_or(&self.0)
     }
 }
 
@@ -50,18 +55,20 @@ pub(crate) enum Unsuitable {
     Encode(EncodeError),
 }
 
-/// Encodes `item` behind what is in `buffer`. After an error anything may stand there.
+/// Encodes `item` into `buffer` from `start` on and says where it ends. What else is in the buffer, and how long it
+/// is, means nothing: it grows as needed, and is not cleared between two items.
 #[inline]
 pub(crate) fn encode<T: Serialize + ?Sized>(
     item: &T,
     buffer: &mut Vec<u8>,
+    start: usize,
     max: usize,
-) -> Result<(), Unsuitable> {
+) -> Result<usize, Unsuitable> {
     let remark = RefCell::new(None);
-    let output = Bounded { buffer, len: 0, max };
+    let output = Bounded { buffer, start, len: 0, max };
     match postcard::serialize_with_flavor(&Strict { value: item, remark: &remark }, output) {
         Ok(len) if len > max => Err(Unsuitable::TooLong { len }),
-        Ok(_) => Ok(()),
+        Ok(len) => Ok(start + len),
         Err(error) => Err(Unsuitable::Encode(EncodeError(remark.take().unwrap_or_else(|| describe(&error))))),
     }
 }
@@ -105,8 +112,30 @@ fn describe(error: &postcard::Error) -> String {
 /// Writes up to `max` bytes and counts on beyond that, so that the error can tell how long it is.
 struct Bounded<'a> {
     buffer: &'a mut Vec<u8>,
+    start: usize,
     len: usize,
     max: usize,
+}
+
+impl Bounded<'_> {
+    /// Where the next `len` bytes go: none if they are too many.
+    #[inline]
+    fn place(&mut self, len: usize) -> Option<&mut [u8]> {
+        let from = self.start + self.len;
+        self.len = self.len.saturating_add(len);
+        if self.len > self.max {
+            return None;
+        }
+        if self.buffer.len() - from.min(self.buffer.len()) < len {
+            self.grow(from + len);
+        }
+        self.buffer.get_mut(from..from + len)
+    }
+
+    #[cold]
+    fn grow(&mut self, least: usize) {
+        self.buffer.resize(least.max(2 * self.buffer.len()).max(256), 0);
+    }
 }
 
 impl Flavor for Bounded<'_> {
@@ -114,14 +143,16 @@ impl Flavor for Bounded<'_> {
 
     #[inline]
     fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
-        self.try_extend(&[byte])
+        if let Some([place]) = self.place(1) {
+            *place = byte;
+        }
+        Ok(())
     }
 
     #[inline]
     fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
-        self.len = self.len.saturating_add(bytes.len());
-        if self.len <= self.max {
-            self.buffer.extend_from_slice(bytes);
+        if let Some(place) = self.place(bytes.len()) {
+            place.copy_from_slice(bytes);
         }
         Ok(())
     }

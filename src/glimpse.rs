@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{Ordering::Acquire, fence};
 
-use crate::attachment::{self, ends_in, live_in};
+use crate::attachment::{self, channel_in, live_in};
 use crate::error::OpenError;
 use crate::layout::{Ends, Expected, Geometry, HEADER, Lane, Live, UncheckedHeader};
 use crate::ring::Ring;
@@ -67,7 +67,7 @@ impl Contents<'_> {
     }
 
     pub(crate) fn ends(&self, lane: Lane) -> &Ends {
-        ends_in(&self.mapping, lane)
+        channel_in(&self.mapping, self.geometry.place(lane)).0
     }
 
     pub(crate) fn live(&self) -> &Live {
@@ -76,8 +76,7 @@ impl Contents<'_> {
 
     /// The ring, whose bytes must not be written, nor read but through [`read`](Self::read).
     pub(crate) fn ring(&self, lane: Lane) -> Ring<'_> {
-        let ends = self.ends(lane);
-        let bytes = attachment::ring_in(&self.mapping, &self.geometry, lane);
+        let (ends, bytes) = channel_in(&self.mapping, self.geometry.place(lane));
         Ring { shape: self.geometry.shape, bytes, put: &ends.put.side, get: &ends.get.side }
     }
 

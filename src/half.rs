@@ -7,7 +7,7 @@ use serde::ser::{Error as _, Serialize, Serializer};
 
 use crate::access::Access;
 use crate::attachment::{self, Attachment, Patience};
-use crate::channel::{Channel, Classes, Port, Turn};
+use crate::channel::{Channel, Classes, Once, Port};
 use crate::error::OpenError;
 use crate::handover;
 use crate::layout::{Expected, Kind, Lane};
@@ -66,8 +66,8 @@ impl Half {
             }
         }
         let classes = Classes { put: Part::Put.class(lane), get: Part::Get.class(lane) };
-        let shape = attachment.geometry().shape;
-        Ok(Some(Self { attachment, part, lane, port: Port::of_pipe(lane, shape, classes) }))
+        let channel = Port::new(&attachment, lane, Some(classes));
+        Ok(Some(Self { attachment, part, lane, port: channel }))
     }
 
     pub(crate) fn attachment(&self) -> &Attachment {
@@ -86,8 +86,8 @@ impl Half {
         Channel::new(&self.attachment, &self.port)
     }
 
-    pub(crate) fn access(&self) -> Access<'_> {
-        Access { channel: self.channel(), turn: Turn::Once }
+    pub(crate) fn access(&self) -> Access<'_, Once> {
+        Access { channel: self.channel(), turn: Once }
     }
 
     /// Whether somebody is, or was, at the other end of the channel and nobody ever will be again.
@@ -110,11 +110,54 @@ impl Drop for Half {
 /// How a half travels: name, nonce, one-way or not, second channel or not, ticket.
 type Parcel = (String, u64, bool, bool, (u8, u64));
 
+/// A duplicate of a half. It is called back when this goes, unless it has been sent.
+struct Duplicate {
+    parcel: Parcel,
+    ticket: Option<Ticket>,
+}
+
+impl Duplicate {
+    fn of(half: &Half) -> Result<Self, OpenError> {
+        let ticket = handover::pack(&half.attachment, half.part.class(half.lane))?;
+        let geometry = half.attachment.geometry();
+        let (one_way, second) = (geometry.kind == Kind::Simplex, half.lane == Lane::Second);
+        let parcel = (half.name().to_owned(), geometry.nonce, one_way, second, ticket.to_parts());
+        Ok(Self { parcel, ticket: Some(ticket) })
+    }
+
+    /// Its ticket is in the serializer's hands.
+    fn sent(&mut self) {
+        self.ticket = None;
+    }
+}
+
+impl Drop for Duplicate {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket {
+            handover::call_back(ticket);
+        }
+    }
+}
+
 pub(crate) fn serialize<S: Serializer>(half: &Half, serializer: S) -> Result<S::Ok, S::Error> {
-    let ticket = handover::pack(&half.attachment, half.part.class(half.lane)).map_err(S::Error::custom)?;
-    let geometry = half.attachment.geometry();
-    let (one_way, second) = (geometry.kind == Kind::Simplex, half.lane == Lane::Second);
-    (half.name(), geometry.nonce, one_way, second, ticket.to_parts()).serialize(serializer)
+    let mut duplicate = Duplicate::of(half).map_err(S::Error::custom)?;
+    let output = duplicate.parcel.serialize(serializer)?;
+    duplicate.sent();
+    Ok(output)
+}
+
+/// Both halves of an end, or neither.
+pub(crate) fn serialize_both<S: Serializer>(
+    sending: &Half,
+    receiving: &Half,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let mut sending = Duplicate::of(sending).map_err(S::Error::custom)?;
+    let mut receiving = Duplicate::of(receiving).map_err(S::Error::custom)?;
+    let output = (&sending.parcel, &receiving.parcel).serialize(serializer)?;
+    sending.sent();
+    receiving.sent();
+    Ok(output)
 }
 
 pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
@@ -127,7 +170,9 @@ pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
     let expected = Expected { kind, schema: "", nonce: Some(nonce) };
     let attachment = attachment::open(&name, expected).map_err(D::Error::custom)?;
     let ticket = Some(Ticket::from_parts(ticket));
-    match Half::enter_with(attachment, lane, part, ticket).map_err(D::Error::custom)? {
+    let entered = Half::enter_with(attachment, lane, part, ticket).map_err(D::Error::custom)?;
+    handover::sweep();
+    match entered {
         Some(half) => Ok(Arc::new(half)),
         None => Err(D::Error::custom("the end of the pipe was closed before this duplicate of it arrived")),
     }

@@ -5,6 +5,7 @@
 //! and go with it if it fails. After that, or if an end is serialised by other means, they belong to the process.
 
 use std::cell::{Cell, RefCell};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use crate::attachment::Attachment;
 use crate::error::OpenError;
@@ -27,14 +28,18 @@ impl Drop for Kept {
     }
 }
 
-/// The duplicates of this process.
+/// The duplicates of this process that are under way.
 static KEPT: Shared<Vec<Kept>> = Shared::new(Vec::new());
+/// How many those are, so that nobody takes the lock for nothing. A forked child may have one too many.
+static COUNT: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
     /// How many puts this thread is in the middle of: one inside of the encoding of the other.
     static PUTS: Cell<usize> = const { Cell::new(0) };
     /// The duplicates that belong to those puts.
     static PACKED: RefCell<Vec<Kept>> = const { RefCell::new(Vec::new()) };
+    /// How many those are: every put asks, and this one needs no destructor.
+    static PACKED_COUNT: Cell<usize> = const { Cell::new(0) };
 }
 
 /// A put that is encoding and sending items. What is packed meanwhile goes with it, unless it is told that the
@@ -46,7 +51,8 @@ pub(crate) struct Sending {
 impl Sending {
     #[inline]
     pub(crate) fn begin() -> Self {
-        _ = PUTS.try_with(|puts| puts.set(puts.get() + 1));
+        sweep();
+        PUTS.set(PUTS.get() + 1);
         Self { before: packed() }
     }
 
@@ -66,26 +72,35 @@ impl Sending {
 
     #[cold]
     fn keep(&self, count: usize) {
-        let sent: Vec<_> =
-            PACKED.with_borrow_mut(|packed| packed.drain(self.before..self.before + count).collect());
-        keep(sent);
+        let sent = with_packed(|packed| packed.drain(self.before..self.before + count).collect());
+        keep(sent.unwrap_or_default());
     }
 }
 
 impl Drop for Sending {
     #[inline]
     fn drop(&mut self) {
-        _ = PUTS.try_with(|puts| puts.set(puts.get().saturating_sub(1)));
+        PUTS.set(PUTS.get().saturating_sub(1));
         if packed() > self.before {
-            let failed = PACKED.with_borrow_mut(|packed| packed.split_off(self.before));
-            drop(failed);
+            drop(with_packed(|packed| packed.split_off(self.before)));
         }
     }
 }
 
 #[inline]
 fn packed() -> usize {
-    PACKED.try_with(|packed| packed.borrow().len()).unwrap_or(0)
+    PACKED_COUNT.get()
+}
+
+/// `None` while the thread ends: there is no list any more.
+fn with_packed<R>(with: impl FnOnce(&mut Vec<Kept>) -> R) -> Option<R> {
+    let with = |packed: &RefCell<Vec<Kept>>| {
+        let mut packed = packed.borrow_mut();
+        let result = with(&mut packed);
+        PACKED_COUNT.set(packed.len());
+        result
+    };
+    PACKED.try_with(with).ok()
 }
 
 /// Sends a duplicate of an end of this class on its way.
@@ -94,17 +109,29 @@ pub(crate) fn pack(end: &Attachment, class: Class) -> Result<Ticket, OpenError> 
     let segment = end.again()?;
     let ticket = membership::send(&segment, class).map_err(OpenError::Io)?;
     let kept = Kept { segment, ticket };
-    let in_put = PUTS.try_with(Cell::get).unwrap_or(0) > 0;
-    if in_put {
-        PACKED.with_borrow_mut(|packed| packed.push(kept));
-    } else {
+    let mut kept = Some(kept);
+    if PUTS.get() > 0 {
+        with_packed(|packed| packed.extend(kept.take()));
+    }
+    if let Some(kept) = kept {
         keep(vec![kept]);
     }
     Ok(ticket)
 }
 
+/// The duplicate will not be sent after all.
+#[cold]
+pub(crate) fn call_back(ticket: Ticket) {
+    let remove = |all: &mut Vec<Kept>| {
+        let at = all.iter().rposition(|kept| kept.ticket == ticket);
+        at.map(|at| all.remove(at))
+    };
+    let removed = with_packed(remove).flatten().or_else(|| with_kept(remove).flatten());
+    drop(removed);
+}
+
 fn keep(sent: Vec<Kept>) {
-    let first = KEPT.with(Vec::new, |kept| {
+    let first = with_kept(|kept| {
         let first = kept.capacity() == 0;
         kept.extend(sent);
         first
@@ -114,17 +141,33 @@ fn keep(sent: Vec<Kept>) {
     }
 }
 
-/// Lets go of the duplicates that have been claimed.
+/// Lets go of the duplicates that have been claimed. As long as they are kept, so is their segment.
+#[inline]
 pub(crate) fn sweep() {
-    let claimed = KEPT.with(Vec::new, |kept| {
+    if COUNT.load(Relaxed) > 0 {
+        sweep_some();
+    }
+}
+
+#[cold]
+fn sweep_some() {
+    let claimed = with_kept(|kept| {
         let claimed = |kept: &mut Kept| !membership::is_waiting(&kept.segment, kept.ticket);
-        if kept.is_empty() { Vec::new() } else { kept.extract_if(.., claimed).collect() }
+        kept.extract_if(.., claimed).collect::<Vec<_>>()
     });
     drop(claimed);
 }
 
+fn with_kept<R>(with: impl FnOnce(&mut Vec<Kept>) -> R) -> Option<R> {
+    KEPT.with(Vec::new, |kept| {
+        let result = with(kept);
+        COUNT.store(kept.len(), Relaxed);
+        result
+    })
+}
+
 /// The process ends, and with it what it has not handed over.
 extern "C" fn let_go() {
-    let all = KEPT.with(Vec::new, std::mem::take);
+    let all = with_kept(std::mem::take);
     drop(all);
 }

@@ -6,32 +6,34 @@ use serde::de::DeserializeOwned;
 use serde::ser::Serialize;
 
 use crate::access::{Access, Batch};
+use crate::channel::Turn;
 use crate::codec::{self, Scratch, Unsuitable};
 use crate::deadline::Deadline;
 use crate::error::{GetError, GetManyError, PutError, PutManyError};
 use crate::handover::Sending;
 
 /// Access to a queue whose messages are encoded items.
-pub(crate) struct Items<'a, T> {
-    access: Access<'a>,
+pub(crate) struct Items<'a, T, W> {
+    access: Access<'a, W>,
     max: usize,
     item: PhantomData<fn(T) -> T>,
 }
 
-impl<'a, T> Items<'a, T> {
+impl<'a, T, W> Items<'a, T, W> {
     #[inline]
-    pub(crate) fn new(access: Access<'a>, max: usize) -> Self {
+    pub(crate) fn new(access: Access<'a, W>, max: usize) -> Self {
         Self { access, max, item: PhantomData }
     }
 }
 
-impl<T: Serialize> Items<'_, T> {
+impl<T: Serialize, W: Turn> Items<'_, T, W> {
     #[inline]
     pub(crate) fn put(&self, item: &T, deadline: Deadline) -> Result<(), PutError> {
         let sending = Sending::begin();
         let mut scratch = Scratch::take();
-        codec::encode(item, scratch.buffer(), self.max).map_err(|unsuitable| self.refuse(unsuitable))?;
-        self.access.put(scratch.buffer(), deadline)?;
+        let end = codec::encode(item, scratch.buffer(), 0, self.max);
+        let end = end.map_err(|unsuitable| self.refuse(unsuitable))?;
+        self.access.put(scratch.first(end), deadline)?;
         let packed = sending.packed();
         sending.sent(packed);
         Ok(())
@@ -43,7 +45,7 @@ impl<T: Serialize> Items<'_, T> {
         // Where the count of packed ends grew: mostly nowhere.
         let mut packed = vec![(0, 0)];
         for (at, item) in items.iter().enumerate() {
-            let encoded = batch.push(|buffer| codec::encode(item, buffer, self.max));
+            let encoded = batch.push(|buffer, start| codec::encode(item, buffer, start, self.max));
             encoded.map_err(|unsuitable| PutManyError { put: 0, error: self.refuse(unsuitable) })?;
             if packed.last().is_none_or(|(_, count)| *count != sending.packed()) {
                 packed.push((at + 1, sending.packed()));
@@ -65,12 +67,12 @@ impl<T: Serialize> Items<'_, T> {
     }
 }
 
-impl<T: DeserializeOwned> Items<'_, T> {
+impl<T: DeserializeOwned, W: Turn> Items<'_, T, W> {
     #[inline]
     pub(crate) fn get(&self, deadline: Deadline) -> Result<T, GetError> {
         let mut scratch = Scratch::take();
-        self.access.append(scratch.buffer(), deadline)?;
-        decode(scratch.buffer())
+        let len = self.access.get_reusing(scratch.buffer(), deadline)?;
+        decode(scratch.first(len))
     }
 
     pub(crate) fn get_many(&self, max: usize, deadline: Deadline) -> Result<Vec<T>, GetManyError<T>> {

@@ -83,6 +83,15 @@ pub(crate) enum Lane {
     Second,
 }
 
+/// Where a channel lies in its segment: offsets of its words and its ring, and the bytes that the ring takes. Made by
+/// `Geometry::place`, so that it lies in every segment of that geometry.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub(crate) ends: usize,
+    pub(crate) ring: usize,
+    pub(crate) room: usize,
+}
+
 #[cfg(loom)]
 impl Ends {
     pub(crate) fn new() -> Self {
@@ -241,6 +250,15 @@ impl Geometry {
             Kind::Queue | Kind::Simplex | Kind::Value | Kind::Array => &[Lane::First],
             Kind::Pipe => &[Lane::First, Lane::Second],
         }
+    }
+
+    /// Where a channel lies.
+    pub(crate) fn place(&self, lane: Lane) -> Place {
+        let ends = match lane {
+            Lane::First => CHANNEL,
+            Lane::Second => CHANNEL + size_of::<Ends>(),
+        };
+        Place { ends, ring: self.ring_offset(lane), room: self.shape.room() }
     }
 
     /// Where a channel's ring begins: on cache lines of its own.

@@ -3,18 +3,19 @@
 //! The lease is the record of who holds an end. A handle of an end locks a byte of the end's class; whoever
 //! asks whether the end is closed asks the kernel whether anybody is in the class. An end on its way to
 //! another process is a *ticket*: a word of the segment that says so, and a byte that the sender keeps locked
-//! until somebody has claimed it.
+//! for as long as it keeps the duplicate. That may be longer than it takes to be claimed, so the byte has nothing
+//! to do with the word's place, which is free again at once.
 //!
-//! | ticket            | meaning                                                        |
-//! | ----------------- | -------------------------------------------------------------- |
-//! | 0                 | free, or claimed                                               |
-//! | serial and class  | on its way, as long as somebody keeps the ticket's byte locked |
+//! | ticket                 | meaning                                                        |
+//! | ---------------------- | -------------------------------------------------------------- |
+//! | 0                      | free, or claimed                                               |
+//! | serial, byte and class | on its way, as long as somebody keeps the ticket's byte locked |
 //!
-//! **An end ends once, for good.** `ended` is set only by who holds the whole class locked, so that nobody is in
-//! it and nobody can enter, and has found no ticket of it on its way. Who enters locks a byte first and looks at
+//! **An end ends once, for good.** `ended` is set only by who has barred the class, so that nobody is in it and
+//! nobody can enter, and has found no ticket of it on its way. Who enters locks a byte first and looks at
 //! `ended` afterwards.
 //!
-//! Killed in between: a class that is locked whole is free again, a byte without a ticket is nothing, a ticket
+//! Killed in between: a class that was barred can be entered again, a byte without a ticket is nothing, a ticket
 //! without a byte is dead and its place is used again.
 
 use std::io;
@@ -22,7 +23,7 @@ use std::sync::atomic::Ordering::SeqCst;
 
 use crate::attachment::Attachment;
 use crate::layout::TICKETS;
-use crate::sys::ofd::Class;
+use crate::sys::ofd::{Class, TOMB};
 use crate::sys::random;
 
 /// The class of the tickets' bytes.
@@ -31,6 +32,9 @@ const TICKET: Class = Class::new(4);
 const OPENING: Class = Class::new(5);
 /// The part of a ticket's word that names its class: one more than the number.
 const CLASS: u64 = 0xff;
+/// Where in a ticket's word its byte begins, which has 28 bits. Above it is the serial, which is random.
+const BYTE: u32 = 8;
+const SERIAL: u32 = BYTE + 28;
 
 /// An end on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,13 +91,20 @@ fn end(segment: &Attachment, class: Class) -> bool {
 }
 
 fn is_on_its_way(segment: &Attachment, class: Class) -> bool {
-    (0_u8..).zip(&segment.live().tickets).any(|(place, word)| {
-        word.load(SeqCst) & CLASS == u64::from(class.number()) + 1 && is_kept(segment, place)
+    segment.live().tickets.iter().any(|word| {
+        let word = word.load(SeqCst);
+        word & CLASS == u64::from(class.number()) + 1 && is_kept(segment, word)
     })
 }
 
-fn is_kept(segment: &Attachment, place: u8) -> bool {
-    segment.lease().is_member(TICKET, u32::from(place))
+/// The byte of the ticket with this word.
+#[expect(clippy::cast_possible_truncation, reason = "28 bits")]
+fn byte(word: u64) -> u32 {
+    (word >> BYTE) as u32 & TOMB
+}
+
+fn is_kept(segment: &Attachment, word: u64) -> bool {
+    segment.lease().is_member(TICKET, byte(word))
 }
 
 /// Enters the class. `None` if somebody is just finding out that it is empty: try again.
@@ -101,7 +112,7 @@ fn is_kept(segment: &Attachment, place: u8) -> bool {
 /// With a ticket that is still on its way, or while another member is in it; else the end is closed, and false.
 pub(crate) fn enter(segment: &Attachment, class: Class, ticket: Option<Ticket>) -> io::Result<Option<bool>> {
     let carried = ticket
-        .is_some_and(|ticket| load(segment, ticket) == Some(ticket.word) && is_kept(segment, ticket.place));
+        .is_some_and(|ticket| load(segment, ticket) == Some(ticket.word) && is_kept(segment, ticket.word));
     if ticket.is_some() && !carried && !segment.lease().is_entered(class) && !is_on_its_way(segment, class) {
         return Ok(Some(false));
     }
@@ -123,22 +134,32 @@ fn load(segment: &Attachment, ticket: Ticket) -> Option<u64> {
 
 /// Sends the end on its way, for as long as `segment`, an attachment of its own, is kept.
 pub(crate) fn send(segment: &Attachment, class: Class) -> io::Result<Ticket> {
-    let word = random()? & !CLASS | (u64::from(class.number()) + 1);
-    for place in 0..u8::try_from(TICKETS).unwrap_or(u8::MAX) {
-        let of_place = &segment.live().tickets[usize::from(place)];
+    let Some(byte) = segment.lease().enter_alone(TICKET)? else {
+        return Err(io::ErrorKind::ResourceBusy.into());
+    };
+    bury(segment, byte);
+    let word = random()? << SERIAL | u64::from(byte) << BYTE | (u64::from(class.number()) + 1);
+    for (place, of_place) in (0..).zip(&segment.live().tickets) {
         let before = of_place.load(SeqCst);
-        if before != 0 && is_kept(segment, place) {
-            continue;
-        }
-        // The byte is locked by who sent an end from here before, as long as it has not let go of it.
-        if segment.lease().enter_as(TICKET, u32::from(place))? {
-            of_place.store(word, SeqCst);
+        if (before == 0 || !is_kept(segment, before))
+            && of_place.compare_exchange(before, word, SeqCst, SeqCst).is_ok()
+        {
             return Ok(Ticket { place, word });
         }
     }
     Err(io::Error::other(format!(
         "{TICKETS} ends of this pipe are on their way to other processes already; wait until some have arrived"
     )))
+}
+
+/// A dead sender's ticket is not to live again because its byte has got a new bearer.
+fn bury(segment: &Attachment, new: u32) {
+    for word in &segment.live().tickets {
+        let before = word.load(SeqCst);
+        if before != 0 && byte(before) == new {
+            _ = word.compare_exchange(before, 0, SeqCst, SeqCst);
+        }
+    }
 }
 
 /// Whether nobody has claimed it.

@@ -216,8 +216,9 @@ impl End {
 /// with it, or with the put that was to carry it, if that fails. A duplicate is deserialised once; another time
 /// makes a further handle if the end is still open, and else fails.
 pub struct Connection<S, R> {
-    sender: Sender<S>,
+    // Dropped first: whoever has been told of the end of file finds that it cannot send any more either.
     receiver: Receiver<R>,
+    sender: Sender<S>,
 }
 
 /// The sending end of a pipe, or the sending half of a [`Connection`].
@@ -559,7 +560,7 @@ impl<T> fmt::Debug for Receiver<T> {
 impl<S, R> Serialize for Connection<S, R> {
     /// Duplicates the end: see [Handing over](Connection#handing-over).
     fn serialize<Z: Serializer>(&self, serializer: Z) -> Result<Z::Ok, Z::Error> {
-        (&self.sender, &self.receiver).serialize(serializer)
+        half::serialize_both(&self.sender.half, &self.receiver.half, serializer)
     }
 }
 
@@ -567,7 +568,7 @@ impl<'de, S, R> Deserialize<'de> for Connection<S, R> {
     /// Takes the duplicate over; fails if the end is closed by now.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let (sender, receiver) = Deserialize::deserialize(deserializer)?;
-        Ok(Self { sender, receiver })
+        Ok(Self { receiver, sender })
     }
 }
 

@@ -11,6 +11,7 @@ use serde::de::{Deserialize, DeserializeOwned, Deserializer};
 use serde::ser::{Serialize, Serializer};
 
 use crate::bytes::{ByteQueue, Stats};
+use crate::channel::Once;
 use crate::deadline::Deadline;
 use crate::error::{GetError, GetManyError, OpenError, PutError, PutManyError, TaskDoneError};
 use crate::items::Items;
@@ -224,7 +225,7 @@ impl<T> Queue<T> {
     }
 
     #[inline]
-    fn items(&self) -> Items<'_, T> {
+    fn items(&self) -> Items<'_, T, Once> {
         Items::new(self.bytes.access(), self.bytes.max_message())
     }
 

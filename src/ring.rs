@@ -19,8 +19,10 @@ pub(crate) const LONGEST_RING: usize = ((1 << 31) - 1) * UNIT;
 /// The capacity of a ring without a limit. Such a ring is *sparse*: as long as it can be, and only the chunks that
 /// hold messages have memory.
 pub(crate) const UNBOUNDED: u32 = 1 << 31;
-/// Memory comes and goes in pieces of this.
-pub(crate) const CHUNK: usize = 256 << 10;
+/// How far behind the slot being written the processor is told to fetch; measured, see `docs/design.md`.
+const AHEAD: usize = 512;
+/// Memory comes and goes in pieces of this. The tests of this file are about rings of a few chunks.
+pub(crate) const CHUNK: usize = if cfg!(test) { 64 } else { 256 << 10 };
 
 /// Bytes that a slot takes for a message of `len` bytes.
 pub(crate) const fn slot_len(len: usize) -> usize {
@@ -69,9 +71,9 @@ impl Cursor {
 /// | totals       | the owner of this end's lock | Relaxed: for the curious                              |
 /// | `extent`     | the owner of this end's lock | Release: what was freed may be allocated again        |
 ///
-/// `extent` is of use in a sparse ring only. In the put end it is where the allocated chunks end, in the get end
-/// where they begin. Killed before its store: the chunk was allocated (freed) and nobody says so; the next owner does
-/// it again, which changes nothing, because producers keep clear of what is not said to be free. After it: it is said.
+/// `extent` is of use in the get end of a sparse ring only: it is where the chunks that have memory begin. Killed before
+/// its store: chunks were freed and nobody says so; the next owner frees them again, which changes nothing, because
+/// producers keep clear of what is not said to be free. After it: it is said.
 ///
 /// Others load the cursor with `SeqCst` (an Acquire that is also L of `sync::condvar` for an end that is held).
 /// Stopped for an hour or killed before the store of `cursor`: the messages are not there (not removed),
@@ -383,25 +385,17 @@ impl<'a> Ring<'a> {
         Cursor::new(head.number(), freed.min(self.shape.ring_len))
     }
 
-    /// The chunk to allocate before a message of `len` bytes can be written behind `run`: offset and length. For the
-    /// owner of the put end of a sparse ring.
-    pub(crate) fn unallocated(&self, run: &Run, len: usize) -> Result<Option<(usize, usize)>, Corrupt> {
-        let room = self.shape.room();
-        let allocated = usize::try_from(self.put.extent.load(Ordering::Relaxed)).unwrap_or(usize::MAX);
-        if allocated >= room || !allocated.is_multiple_of(CHUNK) {
-            return Err(Corrupt("the allocated part of the ring ends outside of it"));
-        }
+    /// What has to be given memory before a message of `len` bytes can be written behind `run`: offset and length. For
+    /// the owner of the put end of a sparse ring.
+    ///
+    /// A chunk that the last slot ends in has memory, and keeps it until the head has left it, so nobody needs to write
+    /// down what has been allocated. Killed after allocating: the next put does it again, which changes nothing.
+    #[inline]
+    pub(crate) fn unallocated(&self, run: &Run, len: usize) -> Option<(usize, usize)> {
         let start = run.next.offset();
-        // Where it ends before the tail it has wrapped around: all up to the end of the ring is allocated.
-        let limit = if allocated < start { room } else { allocated };
-        let covered = start + slot_len(len) <= limit;
-        Ok((!covered).then(|| (allocated, CHUNK.min(room - allocated))))
-    }
-
-    /// The chunk that `unallocated` named has been allocated.
-    pub(crate) fn allocated(&self, (offset, len): (usize, usize)) {
-        let next = if offset + len >= self.shape.room() { 0 } else { offset + len };
-        self.put.extent.store(next as u64, Ordering::Release);
+        let from = start.next_multiple_of(CHUNK);
+        let to = (start + slot_len(len)).next_multiple_of(CHUNK).min(self.shape.room());
+        (to > from).then(|| (from, to - from))
     }
 
     /// The chunks behind the head that still have memory: up to two ranges of offset and length. For the owner of the
@@ -442,6 +436,9 @@ impl<'a> Ring<'a> {
     pub(crate) fn write(&self, run: Run, message: &[u8]) -> Result<Run, Corrupt> {
         let slot = self.prefix(&run, message.len())?;
         self.bytes.copy_in(slot + PREFIX, message)?;
+        // A lock or unlock waits until all stores before it are done, and those to the slot wait for lines that the
+        // consumer still caches. Asked for some slots ahead, they are here by then.
+        self.bytes.expect_write(slot + AHEAD);
         Ok(self.extend(run, message.len()))
     }
 
@@ -672,3 +669,7 @@ impl<'a> Ring<'a> {
 #[cfg(all(test, not(loom)))]
 #[path = "ring/tests.rs"]
 mod tests;
+
+#[cfg(all(test, not(loom)))]
+#[path = "ring/sparse_tests.rs"]
+mod sparse_tests;

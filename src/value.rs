@@ -129,7 +129,12 @@ impl<T: Pod> Value<T> {
     fn guard<'a>(&'a self, locked: Locked<'a>) -> ValueGuard<'a, T> {
         let mut copy = T::zeroed();
         let bytes = bytemuck::bytes_of_mut(&mut copy);
-        bytes.copy_from_slice(&locked.bytes()[..bytes.len()]);
+        if bytes.len() <= 8 {
+            // Others may be writing it just now: those do not ask for the lock.
+            self.state.load(bytes);
+        } else {
+            bytes.copy_from_slice(&locked.bytes()[..bytes.len()]);
+        }
         let recovered = self.state.take_recovered();
         ValueGuard { copy, recovered, state: &self.state, locked, thread: PhantomData }
     }

@@ -16,7 +16,7 @@ use crate::sys::futex::MOST_WORDS;
 /// Something that messages come from: [`Queue`], [`ByteQueue`], [`Connection`] or [`Receiver`].
 ///
 /// It cannot be implemented outside this crate.
-pub trait Source: sealed::Watched {}
+pub trait Source: sealed::Watched + Send + Sync {}
 
 mod sealed {
     use crate::channel::Channel;
@@ -103,28 +103,39 @@ pub fn wait(sources: &[&dyn Source], timeout: Option<Duration>) -> Result<Vec<us
     }
     let deadline = timeout.map_or(Deadline::Never, Deadline::after);
     let channels: Vec<_> = sources.iter().map(|source| source.watched()).collect();
-    let mut slept = false;
+    // Who has something to take announces no sleep, which would cost the next notifier of each source dearly.
+    let ready = ready(&channels);
+    let ready = if ready.is_empty() && !deadline.has_passed() { sleep(&channels, deadline)? } else { ready };
+    if ready.iter().any(|at| channels[*at].is_corrupt()) {
+        return Err(WaitError::Corrupt);
+    }
+    Ok(ready)
+}
+
+/// The indices of those that have a message, or have ended.
+fn ready(channels: &[Channel<'_>]) -> Vec<usize> {
+    (0..channels.len()).filter(|at| channels[*at].look_for_message() != Look::Nothing).collect()
+}
+
+/// Sleeps until one is ready, or the deadline has passed: which are ready then.
+fn sleep(channels: &[Channel<'_>], deadline: Deadline) -> Result<Vec<usize>, WaitError> {
+    let mut slept = None;
     loop {
-        let over = deadline.has_passed();
+        let over = matches!(slept, Some(Err(_))) || deadline.has_passed();
         // Announced before the look, as every sleeper is: what comes after it ends the sleep.
         let prepared: Vec<_> = channels.iter().map(|channel| channel.not_empty().prepare()).collect();
-        let ready: Vec<_> =
-            (0..channels.len()).filter(|at| channels[*at].look_for_message() != Look::Nothing).collect();
+        let ready = ready(channels);
         if over || !ready.is_empty() {
-            if slept {
+            if slept.is_some() {
                 // Each may have been woken in place of somebody who would take a message.
-                for channel in &channels {
+                for channel in channels {
                     channel.pass_on_message();
                 }
             }
-            if ready.iter().any(|at| channels[*at].is_corrupt()) {
-                return Err(WaitError::Corrupt);
-            }
-            return Ok(ready);
+            return slept.unwrap_or(Ok(())).map(|()| ready).map_err(WaitError::Io);
         }
-        slept = true;
         let words = channels.iter().map(|channel| channel.not_empty()).zip(prepared);
-        sleep_on_any(words, deadline.within(LONGEST_SLICE)).map_err(WaitError::Io)?;
+        slept = Some(sleep_on_any(words, deadline.within(LONGEST_SLICE)));
     }
 }
 

@@ -3,23 +3,30 @@
 //! * [`Textbook`]: the design that shmq is to beat: one mutex, two condition variables.
 //! * [`SpinningRing`] and [`PingPong`]: the bare limits, without sleeping and without spinning.
 //! * [`Payload`]: messages that know whether they are whole and in order.
-//! * [`Session`]: two processes, each on its core, that do one piece of [`Work`] over one [`Contender`].
+//! * [`Session`]: processes, each on its core, that do one piece of [`Work`] over one [`Contender`].
+//! * [`local`]: what calls cost where nobody else is there.
+//! * [`Report`]: rounds, medians, tables and goals.
 //!
-//! `benches/throughput.rs` and `benches/latency.rs` measure with Criterion; `src/bin/compare.rs` is the quick
-//! table. All three begin with [`play_role`]: the other process of a session is the same program again.
+//! The files in `benches/` measure with Criterion; `src/bin/compare.rs` prints every goal and whether it is
+//! reached. All begin with [`play_role`]: the other processes of a session are the same program again.
 
+mod contenders;
 mod link;
+pub mod local;
 mod payload;
 mod pingpong;
 mod raw;
+mod report;
 mod session;
 mod spinning;
 mod textbook;
 mod watch;
 
-pub use link::{Contender, Work};
-pub use payload::{Payload, Reading};
+pub use contenders::{BATCH, CONTENDERS, contender};
+pub use link::{Contender, Link, Place, Work};
+pub use payload::{Checks, Payload, Reading, write_in_place};
 pub use pingpong::PingPong;
+pub use report::{Bound, Figure, Goal, Options, Report, Series, Table, Unit, write_between_markers};
 pub use session::{Cores, Session, play_role};
 pub use spinning::SpinningRing;
 pub use textbook::Textbook;

@@ -1,268 +1,310 @@
-//! The contenders under one face.
+//! The one face that all contenders show.
 
+use std::fmt;
 use std::io;
+use std::ops::Range;
 
-use shmq::{ByteQueue, Queue, QueueOptions};
-
-use crate::payload::{Payload, Reading};
-use crate::pingpong::PingPong;
-use crate::spinning::SpinningRing;
-use crate::textbook::Textbook;
-
-/// The longest message of all contenders, but where the default is measured.
-const MESSAGE: usize = 64;
+use crate::payload::{Checks, Payload};
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Work {
-    /// One process puts, the other gets.
-    OneWay,
+    /// Some processes put, others get, over one queue.
+    OneWay {
+        /// How many put.
+        producers: usize,
+        /// How many get, this process among them.
+        consumers: usize,
+    },
     /// One process asks, the other answers: one queue there, one back.
     RoundTrip,
 }
 
 impl Work {
-    /// How many messages each queue holds.
-    pub fn capacity(self) -> usize {
+    /// One producer, one consumer.
+    pub const STREAM: Self = Self::OneWay { producers: 1, consumers: 1 };
+
+    /// How many messages of this size each queue holds: the same for every contender.
+    ///
+    /// Long messages have a queue of a mebibyte, or of four of them, as someone would choose for messages
+    /// that are to stay in a processor's cache.
+    pub fn capacity(self, message: usize) -> usize {
         match self {
-            Self::OneWay => 1024,
+            Self::OneWay { .. } => ((1 << 20) / message).clamp(4, 1024),
             Self::RoundTrip => 2,
         }
     }
+}
 
-    pub(crate) const ALL: [Self; 2] = [Self::OneWay, Self::RoundTrip];
+/// Where processes meet.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// A name that nobody else uses. For a round trip, each way has its own.
+    pub name: String,
+    /// What is to be done there.
+    pub work: Work,
+    /// How many messages a queue holds.
+    pub capacity: usize,
+    /// Whether this side puts into this queue, or gets from it.
+    pub puts: bool,
+    /// What the maker's [`Link::ticket`] was.
+    pub ticket: String,
+}
+
+/// One end of a connection between processes, one way or both.
+pub trait Link: Sized {
+    /// The messages that it carries.
+    type Item: Payload;
+
+    /// Makes the connection.
+    ///
+    /// # Errors
+    /// Whatever prevents it.
+    fn create(place: &Place) -> io::Result<Self>;
+
+    /// Attaches to what another process has made.
+    ///
+    /// # Errors
+    /// Whatever prevents it.
+    fn open(place: &Place) -> io::Result<Self>;
+
+    /// What those who open need to know besides the name; one word.
+    fn ticket(&self) -> String {
+        String::new()
+    }
+
+    /// Deletes the name, once everybody is there.
+    ///
+    /// # Errors
+    /// Whatever prevents it.
+    fn unlink(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Puts a message. Waits while the queue is full.
+    ///
+    /// # Errors
+    /// Whatever prevents it.
+    fn send(&mut self, item: &Self::Item) -> io::Result<()>;
+
+    /// Gets the next message. Waits while there is none.
+    ///
+    /// # Errors
+    /// Whatever prevents it.
+    fn receive(&mut self, item: &mut Self::Item) -> io::Result<()>;
+
+    /// Puts messages of these numbers.
+    ///
+    /// # Errors
+    /// Whatever prevents it.
+    fn produce(&mut self, numbers: Range<u64>, item: &mut Self::Item) -> io::Result<()> {
+        for number in numbers {
+            item.set_number(number);
+            self.send(item)?;
+        }
+        Ok(())
+    }
+
+    /// Gets so many messages and shows each to `checks`.
+    ///
+    /// # Errors
+    /// Whatever prevents it, also a message that is not as it should be.
+    fn consume(&mut self, count: u64, checks: &mut Checks, item: &mut Self::Item) -> io::Result<()> {
+        for _ in 0..count {
+            self.receive(item)?;
+            checks.see(item)?;
+        }
+        Ok(())
+    }
+}
+
+/// What a process does at its end of a link.
+pub(crate) trait Side {
+    fn ticket(&self) -> String;
+    fn unlink(&mut self) -> io::Result<()>;
+    fn produce(&mut self, numbers: Range<u64>) -> io::Result<()>;
+    fn consume(&mut self, count: u64, checks: &mut Checks) -> io::Result<()>;
+    fn ask(&mut self, numbers: Range<u64>) -> io::Result<()>;
+    fn ask_and_time(&mut self, numbers: Range<u64>, trips: &mut Vec<u32>) -> io::Result<()>;
+    fn answer(&mut self, numbers: Range<u64>) -> io::Result<()>;
+}
+
+struct Player<L: Link> {
+    link: L,
+    out: Box<L::Item>,
+    /// Another one than `out`, so that what is not written is seen.
+    got: Box<L::Item>,
+}
+
+impl<L: Link> Player<L> {
+    #[inline]
+    fn send(&mut self, number: u64) -> io::Result<()> {
+        self.out.set_number(number);
+        self.link.send(&self.out)
+    }
+
+    #[inline]
+    fn receive(&mut self, number: u64) -> io::Result<()> {
+        self.link.receive(&mut self.got)?;
+        if self.got.is_whole(number) { Ok(()) } else { Err(wrong(number)) }
+    }
+}
+
+#[cold]
+fn wrong(number: u64) -> io::Error {
+    io::Error::other(format!("message {number} was lost, torn or reordered"))
+}
+
+impl<L: Link> Side for Player<L> {
+    fn ticket(&self) -> String {
+        self.link.ticket()
+    }
+
+    fn unlink(&mut self) -> io::Result<()> {
+        self.link.unlink()
+    }
+
+    fn produce(&mut self, numbers: Range<u64>) -> io::Result<()> {
+        self.link.produce(numbers, &mut self.out)
+    }
+
+    fn consume(&mut self, count: u64, checks: &mut Checks) -> io::Result<()> {
+        self.link.consume(count, checks, &mut self.got)
+    }
+
+    fn ask(&mut self, numbers: Range<u64>) -> io::Result<()> {
+        for number in numbers {
+            self.send(number)?;
+            self.receive(number)?;
+        }
+        Ok(())
+    }
+
+    fn ask_and_time(&mut self, numbers: Range<u64>, trips: &mut Vec<u32>) -> io::Result<()> {
+        let mut before = std::time::Instant::now();
+        for number in numbers {
+            self.send(number)?;
+            self.receive(number)?;
+            let after = std::time::Instant::now();
+            trips.push(u32::try_from((after - before).as_nanos()).unwrap_or(u32::MAX));
+            before = after;
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, numbers: Range<u64>) -> io::Result<()> {
+        for number in numbers {
+            self.receive(number)?;
+            self.send(number)?;
+        }
+        Ok(())
+    }
 }
 
 /// Who is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Contender {
-    /// `ByteQueue::put` and `get_into`, made for messages of 64 bytes.
-    Shmq,
-    /// The same, made with the default `max_message`.
-    ShmqDefault,
-    /// `Queue<Reading>::put` and `get`, default options.
-    ShmqTyped,
-    /// The textbook design.
-    Textbook,
-    /// The lock-free ring that spins.
-    Spinning,
-    /// The same, looking away for a while before each look at the other side; one way only.
-    SpinningPaced,
-    /// The bare futex ping-pong; round trips only.
-    PingPong,
+#[derive(Clone, Copy)]
+pub struct Contender {
+    /// Its name in tables.
+    pub label: &'static str,
+    /// Bytes of its messages.
+    pub size: usize,
+    /// Whether its other side is a thread of this process.
+    pub(crate) threads: bool,
+    duplex: bool,
+    meet: fn(&Place, bool) -> io::Result<Box<dyn Side>>,
 }
 
 impl Contender {
-    pub(crate) const ALL: [(Self, &'static str); 7] = [
-        (Self::Shmq, "shmq"),
-        (Self::ShmqDefault, "shmq, default max_message"),
-        (Self::ShmqTyped, "shmq, typed"),
-        (Self::Textbook, "textbook"),
-        (Self::Spinning, "spinning ring"),
-        (Self::SpinningPaced, "spinning ring, paced"),
-        (Self::PingPong, "futex ping-pong"),
-    ];
+    /// One whose queues go one way; a round trip takes two of them.
+    pub const fn new<L>(label: &'static str) -> Self
+    where
+        L: Link + 'static,
+    {
+        Self { label, size: size_of::<L::Item>(), threads: false, duplex: false, meet: meet::<L> }
+    }
 
-    /// Its name in tables.
-    pub fn label(self) -> &'static str {
-        Self::ALL.iter().find(|(contender, _)| *contender == self).map_or("", |(_, label)| label)
+    /// One whose single connection goes both ways, for round trips only.
+    pub const fn duplex<L>(label: &'static str) -> Self
+    where
+        L: Link + 'static,
+    {
+        Self { label, size: size_of::<L::Item>(), threads: false, duplex: true, meet: join::<L> }
+    }
+
+    /// One between threads, for reference.
+    pub const fn between_threads<L>(label: &'static str) -> Self
+    where
+        L: Link + 'static,
+    {
+        Self { label, size: size_of::<L::Item>(), threads: true, duplex: false, meet: meet::<L> }
+    }
+
+    /// Whether it can do nothing else.
+    pub fn is_for_round_trips(&self) -> bool {
+        self.duplex
+    }
+
+    pub(crate) fn meet(&self, place: &Place, create: bool) -> io::Result<Box<dyn Side>> {
+        (self.meet)(place, create)
     }
 }
 
-/// One end of a connection between two processes, one way or both.
-pub(crate) trait Link: Sized {
-    type Item: Payload;
-
-    fn create(name: &str, capacity: usize) -> io::Result<Self>;
-    fn open(name: &str) -> io::Result<Self>;
-    /// Deletes the name, once both sides are there.
-    fn unlink(&mut self) -> io::Result<()>;
-    fn send(&mut self, item: &Self::Item) -> io::Result<()>;
-    fn receive(&mut self, item: &mut Self::Item) -> io::Result<()>;
-}
-
-fn too_short(len: usize) -> io::Error {
-    io::Error::other(format!("a message of {len} bytes where one of {MESSAGE} was expected"))
-}
-
-#[inline]
-fn whole(len: usize) -> io::Result<()> {
-    if len == MESSAGE { Ok(()) } else { Err(too_short(len)) }
-}
-
-/// A `ByteQueue`; `MAX` is its longest message, 0 the default.
-pub(crate) struct Bytes<const MAX: usize>(ByteQueue);
-
-impl<const MAX: usize> Link for Bytes<MAX> {
-    type Item = [u8; MESSAGE];
-
-    fn create(name: &str, capacity: usize) -> io::Result<Self> {
-        if MAX == 0 {
-            return Ok(Self(ByteQueue::create(name, capacity)?));
-        }
-        let queue = QueueOptions::new().capacity(capacity).max_message(MAX).create::<()>(name)?;
-        Ok(Self(queue.into()))
-    }
-
-    fn open(name: &str) -> io::Result<Self> {
-        Ok(Self(ByteQueue::open(name)?))
-    }
-
-    fn unlink(&mut self) -> io::Result<()> {
-        Ok(shmq::remove(self.0.name())?)
-    }
-
-    #[inline]
-    fn send(&mut self, item: &Self::Item) -> io::Result<()> {
-        Ok(self.0.put(item)?)
-    }
-
-    #[inline]
-    fn receive(&mut self, item: &mut Self::Item) -> io::Result<()> {
-        whole(self.0.get_into(item)?)
+impl fmt::Debug for Contender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({} bytes)", self.label, self.size)
     }
 }
 
-pub(crate) struct Typed(Queue<Reading>);
-
-impl Link for Typed {
-    type Item = Reading;
-
-    fn create(name: &str, capacity: usize) -> io::Result<Self> {
-        Ok(Self(Queue::create(name, capacity)?))
-    }
-
-    fn open(name: &str) -> io::Result<Self> {
-        Ok(Self(Queue::open(name)?))
-    }
-
-    fn unlink(&mut self) -> io::Result<()> {
-        Ok(shmq::remove(self.0.name())?)
-    }
-
-    #[inline]
-    fn send(&mut self, item: &Reading) -> io::Result<()> {
-        Ok(self.0.put(item)?)
-    }
-
-    #[inline]
-    fn receive(&mut self, item: &mut Reading) -> io::Result<()> {
-        *item = self.0.get()?;
-        Ok(())
+fn meet<L>(place: &Place, create: bool) -> io::Result<Box<dyn Side>>
+where
+    L: Link + 'static,
+{
+    match place.work {
+        Work::OneWay { .. } => join::<L>(place, create),
+        Work::RoundTrip => join::<Pair<L>>(place, create),
     }
 }
 
-impl Link for Textbook {
-    type Item = [u8; MESSAGE];
-
-    fn create(name: &str, capacity: usize) -> io::Result<Self> {
-        Self::create(name, capacity, MESSAGE)
-    }
-
-    fn open(name: &str) -> io::Result<Self> {
-        Self::open(name)
-    }
-
-    fn unlink(&mut self) -> io::Result<()> {
-        self.unlink()
-    }
-
-    #[inline]
-    fn send(&mut self, item: &Self::Item) -> io::Result<()> {
-        self.put(item)
-    }
-
-    #[inline]
-    fn receive(&mut self, item: &mut Self::Item) -> io::Result<()> {
-        whole(self.get_into(item)?)
-    }
-}
-
-/// A `SpinningRing`; `PACED` looks away while an eighth of the ring could be filled.
-pub(crate) struct Spinning<const PACED: bool>(SpinningRing);
-
-impl<const PACED: bool> Spinning<PACED> {
-    fn new(mut ring: SpinningRing) -> Self {
-        if PACED {
-            ring.look_away(ring.capacity() / 8);
-        }
-        Self(ring)
-    }
-}
-
-impl<const PACED: bool> Link for Spinning<PACED> {
-    type Item = [u8; MESSAGE];
-
-    fn create(name: &str, capacity: usize) -> io::Result<Self> {
-        SpinningRing::create(name, capacity, MESSAGE).map(Self::new)
-    }
-
-    fn open(name: &str) -> io::Result<Self> {
-        SpinningRing::open(name).map(Self::new)
-    }
-
-    fn unlink(&mut self) -> io::Result<()> {
-        self.0.unlink()
-    }
-
-    #[inline]
-    fn send(&mut self, item: &Self::Item) -> io::Result<()> {
-        self.0.put(item);
-        Ok(())
-    }
-
-    #[inline]
-    fn receive(&mut self, item: &mut Self::Item) -> io::Result<()> {
-        whole(self.0.get_into(item))
-    }
-}
-
-impl Link for PingPong {
-    type Item = [u8; MESSAGE];
-
-    fn create(name: &str, _: usize) -> io::Result<Self> {
-        Self::create(name)
-    }
-
-    fn open(name: &str) -> io::Result<Self> {
-        Self::open(name)
-    }
-
-    fn unlink(&mut self) -> io::Result<()> {
-        self.unlink()
-    }
-
-    #[inline]
-    fn send(&mut self, item: &Self::Item) -> io::Result<()> {
-        self.send(item);
-        Ok(())
-    }
-
-    #[inline]
-    fn receive(&mut self, item: &mut Self::Item) -> io::Result<()> {
-        self.receive(item);
-        Ok(())
-    }
+fn join<L>(place: &Place, create: bool) -> io::Result<Box<dyn Side>>
+where
+    L: Link + 'static,
+{
+    let link = if create { L::create(place)? } else { L::open(place)? };
+    Ok(Box::new(Player { link, out: L::Item::blank(), got: L::Item::blank() }))
 }
 
 /// Both ways: one link there and one back.
-pub(crate) struct Pair<L> {
+struct Pair<L> {
     out: L,
     back: L,
 }
 
+/// Between the two tickets.
+const AND: char = '&';
+
 impl<L: Link> Link for Pair<L> {
     type Item = L::Item;
 
-    fn create(name: &str, capacity: usize) -> io::Result<Self> {
-        let out = L::create(&format!("{name}-out"), capacity)?;
-        Ok(Self { out, back: L::create(&format!("{name}-back"), capacity)? })
+    fn create(place: &Place) -> io::Result<Self> {
+        let way = |way, puts| Place { name: format!("{}-{way}", place.name), puts, ..place.clone() };
+        Ok(Self { out: L::create(&way("out", true))?, back: L::create(&way("back", false))? })
     }
 
     /// The other side's way out is our way back.
-    fn open(name: &str) -> io::Result<Self> {
-        let back = L::open(&format!("{name}-out"))?;
-        Ok(Self { out: L::open(&format!("{name}-back"))?, back })
+    fn open(place: &Place) -> io::Result<Self> {
+        let (out, back) = place.ticket.split_once(AND).unwrap_or_default();
+        let way = |way, puts, ticket: &str| Place {
+            name: format!("{}-{way}", place.name),
+            puts,
+            ticket: ticket.to_owned(),
+            ..place.clone()
+        };
+        let back_of_ours = L::open(&way("out", false, out))?;
+        Ok(Self { out: L::open(&way("back", true, back))?, back: back_of_ours })
+    }
+
+    fn ticket(&self) -> String {
+        format!("{}{AND}{}", self.out.ticket(), self.back.ticket())
     }
 
     fn unlink(&mut self) -> io::Result<()> {

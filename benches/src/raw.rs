@@ -106,6 +106,28 @@ pub(crate) fn futex_wake(word: &AtomicU32) {
     unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, 1) };
 }
 
+/// Wakes all who sleep on `word`.
+pub(crate) fn futex_wake_all(word: &AtomicU32) {
+    // SAFETY: as in `futex_wake`.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, i32::MAX) };
+}
+
+/// How long a process has used a processor so far.
+pub(crate) fn processor_time(process: u32) -> io::Result<Duration> {
+    let mut clock: libc::clockid_t = 0;
+    let process = libc::pid_t::try_from(process).map_err(io::Error::other)?;
+    // SAFETY: `clock` is ours to write.
+    let returned = unsafe { libc::clock_getcpuclockid(process, &raw mut clock) };
+    if returned != 0 {
+        return Err(io::Error::from_raw_os_error(returned));
+    }
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is ours to write.
+    check(unsafe { libc::clock_gettime(clock, &raw mut time) })?;
+    let seconds = u64::try_from(time.tv_sec).map_err(io::Error::other)?;
+    Ok(Duration::new(seconds, u32::try_from(time.tv_nsec).map_err(io::Error::other)?))
+}
+
 /// The cores that this process may run on.
 pub(crate) fn cores() -> io::Result<Vec<usize>> {
     let mut set = MaybeUninit::<libc::cpu_set_t>::zeroed();
@@ -118,15 +140,17 @@ pub(crate) fn cores() -> io::Result<Vec<usize>> {
     Ok((0..bits).filter(|&core| unsafe { libc::CPU_ISSET(core, &set) }).collect())
 }
 
-/// Makes the calling thread run on one core only.
-pub(crate) fn pin(core: usize) -> io::Result<()> {
+/// Makes the calling thread run on these cores only.
+pub(crate) fn pin(cores: &[usize]) -> io::Result<()> {
     // SAFETY: a set of no cores is all zeroes.
     let mut set: libc::cpu_set_t = unsafe { MaybeUninit::zeroed().assume_init() };
-    if core >= 8 * size_of::<libc::cpu_set_t>() {
-        return Err(io::ErrorKind::InvalidInput.into());
+    for &core in cores {
+        if core >= 8 * size_of::<libc::cpu_set_t>() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        // SAFETY: just checked to be a bit of the set.
+        unsafe { libc::CPU_SET(core, &mut set) };
     }
-    // SAFETY: just checked to be a bit of the set.
-    unsafe { libc::CPU_SET(core, &mut set) };
     // SAFETY: the set is ours, of the length given; 0 is the calling thread.
     check(unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) })
 }

@@ -1,30 +1,34 @@
-//! Two processes that do one piece of work together.
+//! Processes that do one piece of work together.
 
 use std::env;
 use std::fmt;
 use std::hint::spin_loop;
 use std::io;
-use std::process::{Command, Stdio, exit};
+use std::process::{Child, Command, Stdio, exit};
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::thread::yield_now;
+use std::thread::{self, JoinHandle, yield_now};
 use std::time::{Duration, Instant};
 
-use crate::link::{Bytes, Contender, Link, Pair, Spinning, Typed, Work};
-use crate::payload::Payload;
-use crate::pingpong::PingPong;
-use crate::raw::{self, Segment, futex_wait, futex_wake};
-use crate::textbook::Textbook;
+use crate::link::{Contender, Place, Side, Work};
+use crate::payload::{Checks, first_number};
+use crate::raw::{self, Segment, futex_wait, futex_wake, futex_wake_all};
 use crate::watch::Watch;
 
-/// Tells the other process what it is to do.
+/// Tells another process what it is to do.
 const ROLE: &str = "SHMQ_BENCHES_ROLE";
 
-/// The cores of a session's two processes.
+/// Where there are several producers or consumers, each takes so many messages to put (or get) at a time: all
+/// are busy until the end, whoever is the fastest.
+const PORTION: u64 = 256;
+
+/// The cores of a session's processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cores {
-    near: usize,
-    far: usize,
+pub enum Cores {
+    /// This process on the first, all others on the second.
+    Pinned(usize, usize),
+    /// Each process where the kernel puts it.
+    Free,
 }
 
 impl Cores {
@@ -34,70 +38,112 @@ impl Cores {
     /// The kernel does not say on which it may run.
     pub fn two() -> io::Result<Option<Self>> {
         let cores = allowed()?;
-        Ok(cores.get(1).map(|&far| Self { near: cores[0], far }))
+        Ok(cores.get(1).map(|&far| Self::Pinned(cores[0], far)))
     }
 
-    /// One for both.
+    /// One for all.
     ///
     /// # Errors
     /// The kernel does not say on which this process may run.
     pub fn one() -> io::Result<Self> {
         let near = *allowed()?.first().ok_or(io::ErrorKind::NotFound)?;
-        Ok(Self { near, far: near })
+        Ok(Self::Pinned(near, near))
+    }
+
+    /// Pins this process to its core.
+    ///
+    /// # Errors
+    /// The kernel does not let it.
+    pub fn pin(self) -> io::Result<()> {
+        self.pin_near()
+    }
+
+    fn pin_near(self) -> io::Result<()> {
+        match self {
+            Self::Pinned(near, _) => raw::pin(&[near]),
+            Self::Free => raw::pin(allowed()?),
+        }
+    }
+
+    fn pin_far(self) -> io::Result<()> {
+        match self {
+            Self::Pinned(_, far) => raw::pin(&[far]),
+            Self::Free => Ok(()),
+        }
     }
 }
 
 /// As it was before this process was pinned to one of them.
-fn allowed() -> io::Result<Vec<usize>> {
+fn allowed() -> io::Result<&'static [usize]> {
     static CORES: std::sync::OnceLock<Vec<usize>> = std::sync::OnceLock::new();
     match CORES.get() {
-        Some(cores) => Ok(cores.clone()),
-        None => raw::cores().map(|cores| CORES.get_or_init(|| cores).clone()),
+        Some(cores) => Ok(cores),
+        None => raw::cores().map(|cores| CORES.get_or_init(|| cores).as_slice()),
     }
 }
 
-/// A contender at work between this process and another, which is started once and then does its half
-/// of each measurement, from a common start.
+/// A contender at work between this process and others, which are started once and then do their part of
+/// each measurement, from a common start.
 ///
-/// One way, the other process puts and this one gets; in a round trip, this one asks and the other
-/// answers. The drop ends the other process. Once both are there, all names are deleted: nothing is left
-/// in /dev/shm even if this process is killed.
+/// One way, this process is one of those that get; in a round trip, it asks and the other answers. The drop
+/// ends the other processes. Once all are there, all names are deleted: nothing is left in /dev/shm even if
+/// this process is killed.
 pub struct Session {
     near: Box<dyn Side>,
     control: Control,
+    /// The number of the next message of a round trip.
+    next: u64,
+    checks: Checks,
     watch: Watch,
+    threads: Vec<JoinHandle<()>>,
     work: Work,
     cores: Cores,
 }
 
 impl Session {
-    /// Starts the other process: this program again, whose `main` begins with [`play_role`].
+    /// Starts the other processes: this program again, whose `main` begins with [`play_role`].
     ///
     /// # Errors
-    /// Whatever prevents it; `InvalidInput` for a contender that cannot do the work.
-    pub fn start(contender: Contender, work: Work, cores: Cores) -> io::Result<Self> {
+    /// Whatever prevents it; for a contender that cannot do the work, what it says.
+    pub fn start(contender: &Contender, work: Work, cores: Cores) -> io::Result<Self> {
         static SESSIONS: AtomicU32 = AtomicU32::new(0);
+        // It must know all cores before it is pinned.
+        allowed()?;
+        cores.pin_near()?;
         let name = format!("bench-{}-{}", std::process::id(), SESSIONS.fetch_add(1, Relaxed));
-        let mut near = meet(contender, Place { name: &name, work, create: true })?;
-        let mut control = Control(Segment::create(&control_object(&name), Control::LEN)?);
-        let role = Role { contender, work, core: cores.far, parent: std::process::id(), name };
-        let child = Command::new(env::current_exe()?)
-            .env(ROLE, role.to_string())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()?;
-        let watch = Watch::new(child)?;
-        watch.during(|| control.await_attached());
+        let capacity = work.capacity(contender.size);
+        let mut place = Place { name, work, capacity, puts: false, ticket: String::new() };
+        let mut near = contender.meet(&place, true)?;
+        place.ticket = near.ticket();
+        let mut control = Control(Segment::create(&control_object(&place.name), Control::LEN)?);
+        let (producers, consumers) = match work {
+            Work::OneWay { producers, consumers } => (producers, consumers),
+            Work::RoundTrip => (1, 1),
+        };
+        let (mut children, mut threads) = (Vec::new(), Vec::new());
+        for index in 0..producers + consumers - 1 {
+            let place = Place { puts: index < producers, ..place.clone() };
+            let role = Role { index, cores, parent: std::process::id(), place };
+            if contender.threads {
+                threads.push(role.start_thread(*contender)?);
+            } else {
+                children.push(role.start_process(contender)?);
+            }
+        }
+        control.others().store(to_u32(producers + consumers - 1)?, Relaxed);
+        let watch = Watch::new(children)?;
+        watch.during(|| control.await_value(Control::ATTACHED, control.others().load(Relaxed)));
         control.0.unlink()?;
         near.unlink()?;
-        Ok(Self { near, control, watch, work, cores })
+        let checks = Checks::new(producers, consumers == 1);
+        Ok(Self { near, control, next: 0, checks, watch, threads, work, cores })
     }
 
     /// How long `count` messages take, from the common start to the last one got (or answered).
     ///
     /// # Errors
     /// A message was lost, torn or reordered, or a call failed. Ends the whole process if that happens to
-    /// the other one.
+    /// another one.
     pub fn time(&mut self, count: u64) -> io::Result<Duration> {
         self.run(count, None)
     }
@@ -112,21 +158,76 @@ impl Session {
         self.run(count, Some(trips))
     }
 
+    /// Begins a round of `count` round trips, each by [`ask_once`](Self::ask_once). Meanwhile the other process
+    /// waits for the next question.
+    ///
+    /// # Errors
+    /// This process cannot be pinned.
+    pub fn begin(&mut self, count: u64) -> io::Result<()> {
+        self.cores.pin_near()?;
+        let Self { watch, control, .. } = self;
+        watch.during(|| {
+            control.announce(count);
+            control.start();
+        });
+        Ok(())
+    }
+
+    /// One round trip of those that were begun.
+    ///
+    /// # Errors
+    /// Those of [`time`](Self::time).
+    pub fn ask_once(&mut self) -> io::Result<Duration> {
+        self.cores.pin_near()?;
+        let Self { watch, near, next, .. } = self;
+        let start = Instant::now();
+        watch.during(|| near.ask(*next..*next + 1))?;
+        *next += 1;
+        Ok(start.elapsed())
+    }
+
+    /// How long all other processes have used a processor so far.
+    ///
+    /// # Errors
+    /// The kernel does not say.
+    pub fn processor_time(&self) -> io::Result<Duration> {
+        self.watch.ids().into_iter().map(raw::processor_time).sum()
+    }
+
     fn run(&mut self, count: u64, trips: Option<&mut Vec<u32>>) -> io::Result<Duration> {
-        let Self { near, control, watch, work, cores } = self;
-        raw::pin(cores.near)?;
+        let Self { near, control, next, checks, watch, work, cores, .. } = self;
+        cores.pin_near()?;
         watch.during(|| {
             control.announce(count);
             let start = control.start();
-            match (work, trips) {
-                (Work::OneWay, _) => near.consume(count)?,
-                (Work::RoundTrip, None) => near.ask(count)?,
-                (Work::RoundTrip, Some(trips)) => near.ask_and_time(count, trips)?,
+            match (*work, trips) {
+                (Work::OneWay { consumers, .. }, _) => {
+                    control.consume(near.as_mut(), checks, consumers)?;
+                }
+                (Work::RoundTrip, None) => near.ask(*next..*next + count)?,
+                (Work::RoundTrip, Some(trips)) => near.ask_and_time(*next..*next + count, trips)?,
             }
+            *next += count;
+            let alone = matches!(*work, Work::OneWay { consumers: 1, .. } | Work::RoundTrip);
             let elapsed = start.elapsed();
-            control.await_done();
+            control.await_done(alone);
+            let elapsed = if alone { elapsed } else { start.elapsed() };
+            control.compare_sums()?;
             Ok(elapsed)
         })
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if self.threads.is_empty() {
+            return;
+        }
+        self.control.announce(Control::OVER);
+        for thread in self.threads.drain(..) {
+            // It ends the process if it fails.
+            _ = thread.join();
+        }
     }
 }
 
@@ -139,62 +240,125 @@ impl fmt::Debug for Session {
     }
 }
 
-/// Does the other process's part and does not return, if that is what this process was started for.
-/// Call it first in `main`.
-pub fn play_role() {
+/// Does another process's part and does not return, if that is what this process was started for.
+/// Call it first in `main`, with all contenders.
+pub fn play_role(contenders: &[Contender]) {
     let Ok(text) = env::var(ROLE) else { return };
-    let played = Role::parse(&text).ok_or_else(|| io::ErrorKind::InvalidInput.into()).and_then(Role::play);
-    let Err(error) = played;
-    eprintln!("shmq-benches, other process: {error}");
-    exit(1);
-}
-
-/// What the other process is to do.
-struct Role {
-    contender: Contender,
-    work: Work,
-    core: usize,
-    parent: u32,
-    name: String,
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { contender, work, core, parent, name } = self;
-        let contender = Contender::ALL.iter().position(|(each, _)| each == contender).unwrap_or(usize::MAX);
-        let work = Work::ALL.iter().position(|each| each == work).unwrap_or(usize::MAX);
-        write!(f, "{contender} {work} {core} {parent} {name}")
+    let played = Role::parse(&text, contenders)
+        .ok_or_else(|| io::ErrorKind::InvalidInput.into())
+        .and_then(|(role, contender)| role.play_process(contender));
+    if let Err(error) = played {
+        eprintln!("shmq-benches, other process: {error}");
+        exit(1);
     }
+    exit(0);
+}
+
+/// What another process is to do.
+struct Role {
+    /// Among the others: the producers come first.
+    index: usize,
+    cores: Cores,
+    parent: u32,
+    place: Place,
 }
 
 impl Role {
-    fn parse(text: &str) -> Option<Self> {
-        let mut words = text.split(' ');
+    fn start_process(&self, contender: &Contender) -> io::Result<Child> {
+        Command::new(env::current_exe()?)
+            .env(ROLE, self.text(contender))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+    }
+
+    fn start_thread(self, contender: Contender) -> io::Result<JoinHandle<()>> {
+        thread::Builder::new().spawn(move || {
+            if let Err(error) = self.play(&contender) {
+                eprintln!("shmq-benches, other thread: {error}");
+                exit(1);
+            }
+        })
+    }
+
+    fn text(&self, contender: &Contender) -> String {
+        let Self { index, cores, parent, place } = self;
+        let Place { name, work, capacity, puts, ticket } = place;
+        let work = match work {
+            Work::OneWay { producers, consumers } => format!("{producers} {consumers}"),
+            Work::RoundTrip => "0 0".to_owned(),
+        };
+        let core = match cores {
+            Cores::Pinned(_, far) => far.to_string(),
+            Cores::Free => "free".to_owned(),
+        };
+        let (size, label) = (contender.size, contender.label);
+        format!("{index} {core} {parent} {name} {work} {capacity} {puts} {size} {ticket} {label}")
+    }
+
+    fn parse<'a>(text: &str, contenders: &'a [Contender]) -> Option<(Self, &'a Contender)> {
+        let mut words = text.splitn(11, ' ');
         let mut next = || words.next();
-        let (contender, _) = *Contender::ALL.get(next()?.parse::<usize>().ok()?)?;
-        let work = *Work::ALL.get(next()?.parse::<usize>().ok()?)?;
-        let (core, parent) = (next()?.parse().ok()?, next()?.parse().ok()?);
-        Some(Self { contender, work, core, parent, name: next()?.to_owned() })
+        let index = next()?.parse().ok()?;
+        let core = next()?;
+        let cores = if core == "free" {
+            Cores::Free
+        } else {
+            let core = core.parse().ok()?;
+            Cores::Pinned(core, core)
+        };
+        let parent = next()?.parse().ok()?;
+        let name = next()?.to_owned();
+        let work = match (next()?.parse().ok()?, next()?.parse().ok()?) {
+            (0, 0) => Work::RoundTrip,
+            (producers, consumers) => Work::OneWay { producers, consumers },
+        };
+        let (capacity, puts) = (next()?.parse().ok()?, next()?.parse().ok()?);
+        let size: usize = next()?.parse().ok()?;
+        let ticket = next()?.to_owned();
+        let label = next()?;
+        let contender = contenders.iter().find(|each| each.label == label && each.size == size)?;
+        Some((Self { index, cores, parent, place: Place { name, work, capacity, puts, ticket } }, contender))
     }
 
     /// Until this process is killed or something fails.
-    fn play(self) -> io::Result<std::convert::Infallible> {
-        let Self { contender, work, core, parent, name } = self;
-        raw::die_with_parent(parent)?;
-        raw::pin(core)?;
-        let mut far = meet(contender, Place { name: &name, work, create: false })?;
-        let control = Control(Segment::open(&control_object(&name))?);
-        control.say_attached();
-        let mut round = 0;
+    fn play_process(self, contender: &Contender) -> io::Result<()> {
+        raw::die_with_parent(self.parent)?;
+        self.play(contender)
+    }
+
+    fn play(self, contender: &Contender) -> io::Result<()> {
+        let Self { index, cores, place, .. } = self;
+        cores.pin_far()?;
+        let mut far = contender.meet(&place, false)?;
+        let control = Control(Segment::open(&control_object(&place.name))?);
+        control.0.word(Control::ATTACHED).fetch_add(1, Release);
+        let (mut round, mut next) = (0, 0);
+        let mut checks = match place.work {
+            Work::OneWay { producers, consumers } => Checks::new(producers, consumers == 1),
+            Work::RoundTrip => Checks::new(1, true),
+        };
+        if place.puts {
+            next = first_number(index);
+        }
         loop {
             round = control.await_round(round);
             let count = control.0.long(Control::COUNT).load(Relaxed);
-            control.await_start(round);
-            match work {
-                Work::OneWay => far.produce(count)?,
-                Work::RoundTrip => far.answer(count)?,
+            if count == Control::OVER {
+                return Ok(());
             }
-            control.say_done(round);
+            control.await_start(round);
+            match place.work {
+                Work::OneWay { producers, .. } if place.puts => {
+                    next = control.produce(far.as_mut(), next, producers)?;
+                }
+                Work::OneWay { consumers, .. } => control.consume(far.as_mut(), &mut checks, consumers)?,
+                Work::RoundTrip => {
+                    far.answer(next..next + count)?;
+                    next += count;
+                }
+            }
+            control.say_done();
         }
     }
 }
@@ -203,42 +367,59 @@ fn control_object(name: &str) -> String {
     format!("shmq-control-{name}")
 }
 
-/// How the two processes agree on when to begin and what has been done. A round is a measurement.
+fn to_u32(number: usize) -> io::Result<u32> {
+    u32::try_from(number).map_err(io::Error::other)
+}
+
+/// How the processes agree on when to begin and what has been done. A round is a measurement.
 ///
-/// | word  | written by | meaning                                              |
-/// | ----- | ---------- | ---------------------------------------------------- |
-/// | ROUND | near       | the round that is to come; the far side sleeps on it |
-/// | COUNT | near       | its messages                                         |
-/// | READY | far        | the round that the far side is awake for             |
-/// | START | near       | the round that has begun                             |
-/// | DONE  | far        | the round that the far side has finished             |
+/// | word   | written by | meaning                                                 |
+/// | ------ | ---------- | ------------------------------------------------------- |
+/// | ROUND  | near       | the round that is to come; the others sleep on it       |
+/// | COUNT  | near       | its messages                                            |
+/// | OTHERS | near       | how many others there are                               |
+/// | READY  | others     | how many of them are awake for the round                |
+/// | START  | near       | the round that has begun                                |
+/// | DONE   | others     | how many of them have finished the round                |
+/// | TO_PUT, TO_GET | all | messages of the round that nobody has begun to put (get) |
+/// | PUT_SUM, GOT_SUM | all | sums of the numbers of all messages put (got) so far |
 struct Control(Segment);
 
 impl Control {
-    const LEN: usize = 640;
+    const LEN: usize = 1280;
     const ROUND: usize = 0;
     const COUNT: usize = 8;
+    const OTHERS: usize = 16;
     const READY: usize = 128;
     const START: usize = 256;
     const DONE: usize = 384;
     const ATTACHED: usize = 512;
+    const TO_PUT: usize = 640;
+    const TO_GET: usize = 768;
+    const PUT_SUM: usize = 896;
+    const GOT_SUM: usize = 1024;
 
-    fn say_attached(&self) {
-        self.0.word(Self::ATTACHED).store(1, Release);
+    /// A count that tells the others to end.
+    const OVER: u64 = u64::MAX;
+
+    fn others(&self) -> &AtomicU32 {
+        self.0.word(Self::OTHERS)
     }
 
-    fn await_attached(&self) {
-        self.await_value(Self::ATTACHED, 1);
-    }
-
-    /// Wakes the far side, and waits until it is awake.
+    /// Wakes the others, and waits until they are awake.
     fn announce(&self, count: u64) {
-        self.0.long(Self::COUNT).store(count, Relaxed);
+        for count_of in [Self::COUNT, Self::TO_PUT, Self::TO_GET] {
+            self.0.long(count_of).store(count, Relaxed);
+        }
+        self.0.word(Self::READY).store(0, Relaxed);
+        self.0.word(Self::DONE).store(0, Relaxed);
         let word = self.0.word(Self::ROUND);
         let round = word.load(Relaxed).wrapping_add(1);
         word.store(round, Release);
-        futex_wake(word);
-        self.await_value(Self::READY, round);
+        futex_wake_all(word);
+        if count != Self::OVER {
+            self.await_value(Self::READY, self.others().load(Relaxed));
+        }
     }
 
     fn start(&self) -> Instant {
@@ -248,9 +429,20 @@ impl Control {
         start
     }
 
-    fn await_done(&self) {
-        let round = self.0.word(Self::ROUND).load(Relaxed);
-        self.await_value(Self::DONE, round);
+    /// Sleeps instead of spinning where that would take a core away from those who are not done.
+    fn await_done(&self, spin: bool) {
+        let others = self.others().load(Relaxed);
+        if spin {
+            return self.await_value(Self::DONE, others);
+        }
+        let word = self.0.word(Self::DONE);
+        loop {
+            let done = word.load(Acquire);
+            if done == others {
+                return;
+            }
+            futex_wait(word, done);
+        }
     }
 
     /// Sleeps until there is another round than `last`.
@@ -266,15 +458,64 @@ impl Control {
     }
 
     fn await_start(&self, round: u32) {
-        self.0.word(Self::READY).store(round, Release);
+        self.0.word(Self::READY).fetch_add(1, Release);
         self.await_value(Self::START, round);
     }
 
-    fn say_done(&self, round: u32) {
-        self.0.word(Self::DONE).store(round, Release);
+    fn say_done(&self) {
+        let done = self.0.word(Self::DONE);
+        done.fetch_add(1, Release);
+        futex_wake(done);
     }
 
-    /// Spins, and lets the other process run should it be on the same core. [`Watch`] sees to it that
+    /// Puts its part of the round's messages, numbered from `next` on; returns the number after them.
+    fn produce(&self, side: &mut dyn Side, mut next: u64, producers: usize) -> io::Result<u64> {
+        let first = next;
+        while let Some(portion) = self.portion(Self::TO_PUT, producers) {
+            side.produce(next..next + portion)?;
+            next += portion;
+        }
+        let sum = (first..next).fold(0, u64::wrapping_add);
+        self.0.long(Self::PUT_SUM).fetch_add(sum, Relaxed);
+        Ok(next)
+    }
+
+    /// Gets its part of the round's messages.
+    fn consume(&self, side: &mut dyn Side, checks: &mut Checks, consumers: usize) -> io::Result<()> {
+        let before = checks.sum();
+        while let Some(portion) = self.portion(Self::TO_GET, consumers) {
+            side.consume(portion, checks)?;
+        }
+        self.0.long(Self::GOT_SUM).fetch_add(checks.sum().wrapping_sub(before), Relaxed);
+        Ok(())
+    }
+
+    /// The next messages of the round for one of so many sides to put (or get).
+    fn portion(&self, left: usize, sides: usize) -> Option<u64> {
+        let left = self.0.long(left);
+        let mut seen = left.load(Relaxed);
+        loop {
+            let portion = if sides == 1 { seen } else { seen.min(PORTION) };
+            if portion == 0 {
+                return None;
+            }
+            match left.compare_exchange_weak(seen, seen - portion, Relaxed, Relaxed) {
+                Ok(_) => return Some(portion),
+                Err(now) => seen = now,
+            }
+        }
+    }
+
+    /// After a round.
+    fn compare_sums(&self) -> io::Result<()> {
+        let sum = |of| self.0.long(of).load(Relaxed);
+        if sum(Self::PUT_SUM) == sum(Self::GOT_SUM) {
+            return Ok(());
+        }
+        Err(io::Error::other("what was got is not what was put"))
+    }
+
+    /// Spins, and lets another process run should it be on the same core. [`Watch`] sees to it that
     /// this ends on the near side, the parent's death on the far side.
     fn await_value(&self, word: usize, value: u32) {
         let word = self.0.word(word);
@@ -287,130 +528,5 @@ impl Control {
             }
             yield_now();
         }
-    }
-}
-
-/// Where two processes meet.
-#[derive(Clone, Copy)]
-struct Place<'a> {
-    name: &'a str,
-    work: Work,
-    create: bool,
-}
-
-fn meet(contender: Contender, place: Place<'_>) -> io::Result<Box<dyn Side>> {
-    match (place.work, contender) {
-        (Work::OneWay, Contender::Shmq) => join::<Bytes<64>>(place),
-        (Work::OneWay, Contender::ShmqDefault) => join::<Bytes<0>>(place),
-        (Work::OneWay, Contender::ShmqTyped) => join::<Typed>(place),
-        (Work::OneWay, Contender::Textbook) => join::<Textbook>(place),
-        (Work::OneWay, Contender::Spinning) => join::<Spinning<false>>(place),
-        (Work::OneWay, Contender::SpinningPaced) => join::<Spinning<true>>(place),
-        (Work::RoundTrip, Contender::Shmq) => join::<Pair<Bytes<64>>>(place),
-        (Work::RoundTrip, Contender::ShmqDefault) => join::<Pair<Bytes<0>>>(place),
-        (Work::RoundTrip, Contender::ShmqTyped) => join::<Pair<Typed>>(place),
-        (Work::RoundTrip, Contender::Textbook) => join::<Pair<Textbook>>(place),
-        (Work::RoundTrip, Contender::Spinning) => join::<Pair<Spinning<false>>>(place),
-        (Work::RoundTrip, Contender::PingPong) => join::<PingPong>(place),
-        (Work::OneWay, Contender::PingPong) | (Work::RoundTrip, Contender::SpinningPaced) => {
-            Err(io::ErrorKind::InvalidInput.into())
-        }
-    }
-}
-
-fn join<L: Link + 'static>(place: Place<'_>) -> io::Result<Box<dyn Side>> {
-    let Place { name, work, create } = place;
-    let link = if create { L::create(name, work.capacity())? } else { L::open(name)? };
-    Ok(Box::new(Player { link, out: L::Item::blank(), got: L::Item::blank(), next: 0 }))
-}
-
-/// What a process does at its end of a link, so many messages at a time.
-trait Side {
-    fn unlink(&mut self) -> io::Result<()>;
-    fn produce(&mut self, count: u64) -> io::Result<()>;
-    fn consume(&mut self, count: u64) -> io::Result<()>;
-    fn ask(&mut self, count: u64) -> io::Result<()>;
-    fn ask_and_time(&mut self, count: u64, trips: &mut Vec<u32>) -> io::Result<()>;
-    fn answer(&mut self, count: u64) -> io::Result<()>;
-}
-
-struct Player<L: Link> {
-    link: L,
-    out: L::Item,
-    /// Another one than `out`, so that what is not written is seen.
-    got: L::Item,
-    /// The number of the next message.
-    next: u64,
-}
-
-impl<L: Link> Player<L> {
-    #[inline]
-    fn send(&mut self) -> io::Result<()> {
-        self.out.set_number(self.next);
-        self.link.send(&self.out)
-    }
-
-    #[inline]
-    fn receive(&mut self) -> io::Result<()> {
-        self.link.receive(&mut self.got)?;
-        if self.got.is_whole(self.next) { Ok(()) } else { Err(wrong(self.next)) }
-    }
-}
-
-#[cold]
-fn wrong(number: u64) -> io::Error {
-    io::Error::other(format!("message {number} was lost, torn or reordered"))
-}
-
-impl<L: Link> Side for Player<L> {
-    fn unlink(&mut self) -> io::Result<()> {
-        self.link.unlink()
-    }
-
-    fn produce(&mut self, count: u64) -> io::Result<()> {
-        for _ in 0..count {
-            self.send()?;
-            self.next += 1;
-        }
-        Ok(())
-    }
-
-    fn consume(&mut self, count: u64) -> io::Result<()> {
-        for _ in 0..count {
-            self.receive()?;
-            self.next += 1;
-        }
-        Ok(())
-    }
-
-    fn ask(&mut self, count: u64) -> io::Result<()> {
-        for _ in 0..count {
-            self.send()?;
-            self.receive()?;
-            self.next += 1;
-        }
-        Ok(())
-    }
-
-    fn ask_and_time(&mut self, count: u64, trips: &mut Vec<u32>) -> io::Result<()> {
-        let mut before = Instant::now();
-        for _ in 0..count {
-            self.send()?;
-            self.receive()?;
-            self.next += 1;
-            let after = Instant::now();
-            trips.push(u32::try_from((after - before).as_nanos()).unwrap_or(u32::MAX));
-            before = after;
-        }
-        Ok(())
-    }
-
-    fn answer(&mut self, count: u64) -> io::Result<()> {
-        for _ in 0..count {
-            self.receive()?;
-            self.send()?;
-            self.next += 1;
-        }
-        Ok(())
     }
 }

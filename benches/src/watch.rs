@@ -1,4 +1,4 @@
-//! The other process, and a guard that nobody waits for it in vain.
+//! The other processes, and a guard that nobody waits for them in vain.
 
 use std::io;
 use std::process::{Child, exit};
@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 /// No measurement takes as long.
 const LONGEST: Duration = Duration::from_mins(2);
-/// How soon it is noticed that the other process is gone.
+/// How soon it is noticed that another process is gone.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// Owns the other process. While a measurement runs, a thread looks now and then whether that process
-/// lives and the time has not run out, and else ends this one: its main thread may be asleep in a queue
-/// that will never wake it. Dropped, it kills and reaps the other process.
+/// Owns the other processes. While a measurement runs, a thread looks now and then whether they all
+/// live and the time has not run out, and else ends this one: its main thread may be asleep in a queue
+/// that will never wake it. Dropped, it kills and reaps the other processes.
 pub(crate) struct Watch {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
@@ -25,22 +25,27 @@ struct Shared {
 }
 
 struct State {
-    child: Child,
+    children: Vec<Child>,
     /// The end of the measurement that runs now.
     until: Option<Instant>,
     over: bool,
 }
 
 impl Watch {
-    pub(crate) fn new(child: Child) -> io::Result<Self> {
-        let state = Mutex::new(State { child, until: None, over: false });
+    /// The process ids.
+    pub(crate) fn ids(&self) -> Vec<u32> {
+        self.shared.lock().children.iter().map(Child::id).collect()
+    }
+
+    pub(crate) fn new(children: Vec<Child>) -> io::Result<Self> {
+        let state = Mutex::new(State { children, until: None, over: false });
         let shared = Arc::new(Shared { state, changed: Condvar::new() });
         let mut watch = Self { shared: Arc::clone(&shared), thread: None };
         watch.thread = Some(thread::Builder::new().name("watch".to_owned()).spawn(move || shared.watch())?);
         Ok(watch)
     }
 
-    /// Does `work`, which must not take long and needs the other process.
+    /// Does `work`, which must not take long and needs the other processes.
     pub(crate) fn during<R>(&self, work: impl FnOnce() -> R) -> R {
         self.shared.set(Some(Instant::now() + LONGEST));
         let done = work();
@@ -57,7 +62,7 @@ impl Drop for Watch {
             // It cannot panic; and there would be nothing to do about it.
             _ = thread.join();
         }
-        self.shared.lock().end_child();
+        self.shared.lock().end_children();
     }
 }
 
@@ -78,11 +83,13 @@ impl Shared {
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
-            match state.child.try_wait() {
-                Ok(None) if Instant::now() < until => {}
-                Ok(None) => state.give_up(&format!("a measurement took longer than {LONGEST:?}")),
-                Ok(Some(status)) => state.give_up(&format!("the other process ended too early: {status}")),
-                Err(error) => state.give_up(&format!("the other process cannot be watched: {error}")),
+            if Instant::now() >= until {
+                state.give_up(&format!("a measurement took longer than {LONGEST:?}"));
+            }
+            match state.children.iter_mut().find_map(|child| child.try_wait().transpose()) {
+                None => {}
+                Some(Ok(status)) => state.give_up(&format!("another process ended too early: {status}")),
+                Some(Err(error)) => state.give_up(&format!("another process cannot be watched: {error}")),
             }
             let (waited, _) = self.changed.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner);
             state = waited;
@@ -91,15 +98,17 @@ impl Shared {
 }
 
 impl State {
-    /// It is dead and reaped after this.
-    fn end_child(&mut self) {
-        // Both fail only for one who has ended and been reaped.
-        _ = self.child.kill();
-        _ = self.child.wait();
+    /// They are dead and reaped after this.
+    fn end_children(&mut self) {
+        for child in &mut self.children {
+            // Both fail only for one who has ended and been reaped.
+            _ = child.kill();
+            _ = child.wait();
+        }
     }
 
     fn give_up(&mut self, reason: &str) -> ! {
-        self.end_child();
+        self.end_children();
         eprintln!("shmq-benches: {reason}");
         exit(2);
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::ByteQueue;
 use crate::access::Access;
-use crate::channel::Turn;
+use crate::channel::Held;
 use crate::deadline::Deadline;
 use crate::error::{GetError, PutError, PutManyError};
 use crate::sync::holds::Hold;
@@ -63,7 +63,7 @@ impl Lent {
 /// ```
 #[must_use = "the end is held only as long as this lives"]
 pub struct ByteProducer<'a> {
-    access: Access<'a>,
+    access: Access<'a, Held>,
     me: Identity,
     hold: Option<Hold>,
     lent: Lent,
@@ -88,7 +88,7 @@ pub struct ByteProducer<'a> {
 /// ```
 #[must_use = "the end is held only as long as this lives"]
 pub struct ByteConsumer<'a> {
-    access: Access<'a>,
+    access: Access<'a, Held>,
     me: Identity,
     hold: Option<Hold>,
     lent: Lent,
@@ -136,19 +136,19 @@ impl<'a> ByteProducer<'a> {
     fn hold(queue: &'a ByteQueue, deadline: Deadline) -> Result<Self, PutError> {
         let access = queue.access();
         let (me, hold) = access.channel.hold_put(deadline)?;
-        let access = Access { turn: Turn::Held(me), ..access };
+        let access = Access { channel: access.channel, turn: Held(me) };
         Ok(Self { access, me, hold: Some(hold), lent: Lent::default(), queue, thread: PhantomData })
     }
 
     /// For the typed end, which lends nothing.
     #[inline]
-    pub(crate) fn access(&self) -> Access<'a> {
+    pub(crate) fn access(&self) -> Access<'a, Held> {
         self.access
     }
 
     /// For one call. An error inside of a closure that one of this guard's own calls runs.
     #[inline]
-    fn turn(&self) -> Result<Access<'a>, PutError> {
+    fn turn(&self) -> Result<Access<'a, Held>, PutError> {
         self.lent.check().map_err(PutError::Io)?;
         Ok(self.access)
     }
@@ -232,19 +232,19 @@ impl<'a> ByteConsumer<'a> {
     fn hold(queue: &'a ByteQueue, deadline: Deadline) -> Result<Self, GetError> {
         let access = queue.access();
         let (me, hold) = access.channel.hold_get(deadline)?;
-        let access = Access { turn: Turn::Held(me), ..access };
+        let access = Access { channel: access.channel, turn: Held(me) };
         Ok(Self { access, me, hold: Some(hold), lent: Lent::default(), queue, thread: PhantomData })
     }
 
     /// For the typed end, which lends nothing.
     #[inline]
-    pub(crate) fn access(&self) -> Access<'a> {
+    pub(crate) fn access(&self) -> Access<'a, Held> {
         self.access
     }
 
     /// For one call. An error inside of a closure that one of this guard's own calls runs.
     #[inline]
-    fn turn(&self) -> Result<Access<'a>, GetError> {
+    fn turn(&self) -> Result<Access<'a, Held>, GetError> {
         self.lent.check().map_err(GetError::Io)?;
         Ok(self.access)
     }

@@ -1,6 +1,8 @@
 //! Getting: one message, one read in place, or many.
 
-use super::{Channel, Look, Patience, Turn, forked, lost};
+use std::marker::PhantomData;
+
+use super::{Channel, Look, Once, Patience, Turn, forked, lost};
 use crate::deadline::Deadline;
 use crate::error::{Corrupt, GetError};
 use crate::ring::{Message, Run};
@@ -15,16 +17,16 @@ impl<'a> Channel<'a> {
     ///
     /// `take` runs while the end is locked. The message is removed after it has returned `Ok`.
     #[inline]
-    pub(crate) fn get<R>(
+    pub(crate) fn get<T: Turn, R>(
         self,
-        turn: Turn,
+        turn: T,
         deadline: Deadline,
         take: impl FnOnce(&Message<'_>) -> Result<R, GetError>,
     ) -> Result<R, GetError> {
-        let me = self.identity(turn).map_err(GetError::Io)?;
-        let (message, slept) = self.turn_to_get(me, turn, deadline)?;
+        let me = turn.identity(self.segment).map_err(GetError::Io)?;
+        let (message, slept) = self.turn_to_get::<T>(me, deadline)?;
         let taken = take(&message);
-        self.finish_get(me, turn, message.run(), taken, slept)
+        self.finish_get::<T, _>(me, message.run(), taken, slept)
     }
 
     /// Gets one message where it lies: `read` sees it while the end is locked.
@@ -32,29 +34,29 @@ impl<'a> Channel<'a> {
     /// Killed in `read`, or if it panics: the message is still there. Killed after `read` has returned and
     /// before the commit: likewise, and the next one sees it again.
     #[inline]
-    pub(crate) fn get_with<R>(
+    pub(crate) fn get_with<T: Turn, R>(
         self,
-        turn: Turn,
+        turn: T,
         deadline: Deadline,
         read: impl FnOnce(&[u8]) -> R,
     ) -> Result<R, GetError> {
-        let me = self.identity(turn).map_err(GetError::Io)?;
-        let (message, slept) = self.turn_to_get(me, turn, deadline)?;
-        let unlock = UnlockGet { channel: self, me, turn };
-        let hold = (!turn.is_held()).then(|| Hold::new(self.get_key(), me));
+        let me = turn.identity(self.segment).map_err(GetError::Io)?;
+        let (message, slept) = self.turn_to_get::<T>(me, deadline)?;
+        let unlock = UnlockGet { channel: self, me, turn: PhantomData::<T> };
+        let hold = (!T::HELD).then(|| Hold::new(self.get_key(), me));
         let taken = message.lend(read);
         drop(hold);
         std::mem::forget(unlock);
-        self.finish_get(me, turn, message.run(), taken.map_err(GetError::from), slept)
+        self.finish_get::<T, _>(me, message.run(), taken.map_err(GetError::from), slept)
     }
 
     /// Gets up to `max` messages, of which `take` copies each one out. Blocks while there is none, until the
     /// deadline, and then takes what is there. How many.
     ///
     /// Killed in the middle: all of them are gone with this process or none is.
-    pub(crate) fn get_many(
+    pub(crate) fn get_many<T: Turn>(
         self,
-        turn: Turn,
+        turn: T,
         max: usize,
         deadline: Deadline,
         mut take: impl FnMut(&Message<'_>) -> Result<(), GetError>,
@@ -62,8 +64,8 @@ impl<'a> Channel<'a> {
         if max == 0 {
             return Ok(0);
         }
-        let me = self.identity(turn).map_err(GetError::Io)?;
-        let (mut message, slept) = self.turn_to_get(me, turn, deadline)?;
+        let me = turn.identity(self.segment).map_err(GetError::Io)?;
+        let (mut message, slept) = self.turn_to_get::<T>(me, deadline)?;
         let ring = self.ring();
         if (message.pending as usize) < max
             && let Ok(Some(first)) = ring.look_for_first()
@@ -81,12 +83,12 @@ impl<'a> Channel<'a> {
             message = next;
             taken = Ok(count + 1);
         }
-        self.finish_get(me, turn, message.run(), taken, slept)
+        self.finish_get::<T, _>(me, message.run(), taken, slept)
     }
 
     /// Locks the get end and marks it as held. It blocks while somebody else has it, until the deadline.
     pub(crate) fn hold_get(self, deadline: Deadline) -> Result<(Identity, Hold), GetError> {
-        let me = self.identity(Turn::Once).map_err(GetError::Io)?;
+        let me = Once.identity(self.segment).map_err(GetError::Io)?;
         let patience = Patience::default();
         self.lock_get_open(me, deadline, &patience)?;
         self.ends().get.mutex.hold();
@@ -102,13 +104,8 @@ impl<'a> Channel<'a> {
 
     /// The get end, locked, and the first message. Whether it slept for that.
     #[inline(always)]
-    fn turn_to_get(
-        self,
-        me: Identity,
-        turn: Turn,
-        deadline: Deadline,
-    ) -> Result<(Message<'a>, bool), GetError> {
-        if turn.is_held() || self.ends().get.mutex.try_lock(me) {
+    fn turn_to_get<T: Turn>(self, me: Identity, deadline: Deadline) -> Result<(Message<'a>, bool), GetError> {
+        if T::HELD || self.ends().get.mutex.try_lock(me) {
             let ring = self.ring();
             let mut first = ring.first_known();
             if first.is_none() && !self.port.get_pace.lags() {
@@ -117,21 +114,16 @@ impl<'a> Channel<'a> {
             if let Some(message) = first {
                 return Ok((message, false));
             }
-            if !turn.is_held() {
+            if !T::HELD {
                 self.unlock_get(me);
             }
         }
-        self.wait_to_get(me, turn, deadline)
+        self.wait_to_get::<T>(me, deadline)
     }
 
     #[cold]
     #[inline(never)]
-    fn wait_to_get(
-        self,
-        me: Identity,
-        turn: Turn,
-        deadline: Deadline,
-    ) -> Result<(Message<'a>, bool), GetError> {
+    fn wait_to_get<T: Turn>(self, me: Identity, deadline: Deadline) -> Result<(Message<'a>, bool), GetError> {
         let mut patience = Patience::default();
         loop {
             // A signal handler may have forked while we slept.
@@ -141,7 +133,7 @@ impl<'a> Channel<'a> {
             if !self.ring().first_is_known() {
                 self.port.get_pace.lag();
             }
-            if !turn.is_held() {
+            if !T::HELD {
                 self.make_way_for_held_get(&patience);
                 self.lock_get_open(me, deadline, &patience)?;
             }
@@ -149,7 +141,7 @@ impl<'a> Channel<'a> {
             if let Ok(Some(message)) = first {
                 return Ok((message, patience.slept));
             }
-            if !turn.is_held() {
+            if !T::HELD {
                 self.unlock_get(me);
             }
             if let Err(error) = first {
@@ -214,10 +206,9 @@ impl<'a> Channel<'a> {
 
     /// Commits what was taken, unlocks and wakes. In a forked child it does none of that.
     #[inline(always)]
-    fn finish_get<R>(
+    fn finish_get<T: Turn, R>(
         self,
         me: Identity,
-        turn: Turn,
         run: Run,
         taken: Result<R, GetError>,
         slept: bool,
@@ -226,19 +217,16 @@ impl<'a> Channel<'a> {
             return Err(GetError::Io(forked()));
         }
         if taken.is_err() {
-            self.abandon_get(me, turn);
+            self.abandon_get::<T>(me);
             return taken;
         }
-        match turn {
-            Turn::Once => {
-                self.ring().commit_get(run);
-                self.shrink();
-                self.unlock_get(me);
-            }
-            Turn::Held(_) => {
-                self.ring().commit_held_get(run);
-                self.shrink();
-            }
+        if T::HELD {
+            self.ring().commit_held_get(run);
+            self.shrink(me);
+        } else {
+            self.ring().commit_get(run);
+            self.shrink(me);
+            self.unlock_get(me);
         }
         self.ends().not_full.0.notify(run.messages());
         if slept {
@@ -252,27 +240,27 @@ impl<'a> Channel<'a> {
     /// Killed before it or in the middle: the next owner does it. That it was done is stored last, and producers keep
     /// clear of the chunks until then.
     #[inline(always)]
-    pub(super) fn shrink(self) {
+    pub(super) fn shrink(self, me: Identity) {
         if self.port.shape.is_sparse()
             && let Some(chunks) = self.ring().reclaimable()
         {
-            self.free(chunks);
+            self.free(me, chunks);
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn free(self, chunks: [(usize, usize); 2]) {
-        // What cannot be freed now is as good as freed: it is memory that the next lap finds allocated.
-        for chunk in chunks {
-            self.segment.free(self.port.lane, chunk);
+    fn free(self, me: Identity, chunks: [(usize, usize); 2]) {
+        // In a child that was forked meanwhile, the parent may have gone on and others may have put something there.
+        // A handle that has lost its file leaves it to the others.
+        if me.is_current() && chunks.iter().all(|chunk| self.segment.free(self.port.lane, *chunk)) {
+            self.ring().reclaimed();
         }
-        self.ring().reclaimed();
     }
 
     #[cold]
-    fn abandon_get(self, me: Identity, turn: Turn) {
-        if !turn.is_held() {
+    fn abandon_get<T: Turn>(self, me: Identity) {
+        if !T::HELD {
             self.unlock_get(me);
         }
         self.pass_on_message();
@@ -280,14 +268,14 @@ impl<'a> Channel<'a> {
 }
 
 /// Unlocks the get end if the user's code panics.
-struct UnlockGet<'a> {
+struct UnlockGet<'a, T: Turn> {
     channel: Channel<'a>,
     me: Identity,
-    turn: Turn,
+    turn: PhantomData<T>,
 }
 
-impl Drop for UnlockGet<'_> {
+impl<T: Turn> Drop for UnlockGet<'_, T> {
     fn drop(&mut self) {
-        self.channel.abandon_get(self.me, self.turn);
+        self.channel.abandon_get::<T>(self.me);
     }
 }

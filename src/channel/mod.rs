@@ -13,7 +13,7 @@ use crate::atomic::Ordering;
 use crate::attachment::Attachment;
 use crate::deadline::Deadline;
 use crate::error::{GetError, PutError};
-use crate::layout::{Ends, Lane};
+use crate::layout::{Ends, Lane, Place};
 use crate::membership;
 use crate::ring::{Ring, Shape};
 use crate::sync::condvar::Condvar;
@@ -26,6 +26,7 @@ use crate::sys::ofd::Class;
 /// A handle's own side of a channel: what it is like, and what the handle has learnt about waiting.
 pub(crate) struct Port {
     lane: Lane,
+    place: Place,
     pub(crate) shape: Shape,
     /// Of a pipe: the classes of those who put and of those who get. When one ends, so does the channel.
     classes: Option<Classes>,
@@ -41,14 +42,11 @@ pub(crate) struct Classes {
 }
 
 impl Port {
-    /// Of the only channel of a queue.
-    pub(crate) fn new(shape: Shape) -> Self {
-        Self { lane: Lane::First, shape, classes: None, put_pace: Pace::new(), get_pace: Pace::new() }
-    }
-
-    /// Of a channel of a pipe.
-    pub(crate) fn of_pipe(lane: Lane, shape: Shape, classes: Classes) -> Self {
-        Self { lane, classes: Some(classes), ..Self::new(shape) }
+    /// Of one of the channels of a segment. Only those of a pipe have classes.
+    pub(crate) fn new(segment: &Attachment, lane: Lane, classes: Option<Classes>) -> Self {
+        let geometry = segment.geometry();
+        let (place, shape) = (geometry.place(lane), geometry.shape);
+        Self { lane, place, shape, classes, put_pace: Pace::new(), get_pace: Pace::new() }
     }
 }
 
@@ -59,19 +57,39 @@ pub(crate) struct Channel<'a> {
     port: &'a Port,
 }
 
-/// How the caller has the end that it works on.
-#[derive(Clone, Copy)]
-pub(crate) enum Turn {
-    /// Not yet: the call locks the end, and unlocks it again.
-    Once,
-    /// It holds the end under this identity, for this call and more.
-    Held(Identity),
+/// How the caller has the end that it works on. A type, so that each way has a fast path of its own.
+pub(crate) trait Turn: Copy {
+    /// Whether it holds the end, for this call and more; else the call locks the end and unlocks it again.
+    const HELD: bool;
+
+    /// Under which identity the call acts. In a forked child the first one joins the segment; an end that its
+    /// parent holds is none of its own, and it must not touch the ring with it.
+    fn identity(self, segment: &Attachment) -> io::Result<Identity>;
 }
 
-impl Turn {
+/// The call locks the end, and unlocks it again.
+#[derive(Clone, Copy)]
+pub(crate) struct Once;
+
+/// The caller holds the end under this identity.
+#[derive(Clone, Copy)]
+pub(crate) struct Held(pub(crate) Identity);
+
+impl Turn for Once {
+    const HELD: bool = false;
+
     #[inline]
-    fn is_held(self) -> bool {
-        matches!(self, Self::Held(_))
+    fn identity(self, segment: &Attachment) -> io::Result<Identity> {
+        segment.identity()
+    }
+}
+
+impl Turn for Held {
+    const HELD: bool = true;
+
+    #[inline]
+    fn identity(self, _: &Attachment) -> io::Result<Identity> {
+        if self.0.is_current() { Ok(self.0) } else { Err(forked()) }
     }
 }
 
@@ -114,26 +132,14 @@ impl<'a> Channel<'a> {
         Self { segment, port }
     }
 
-    /// Under which identity the call acts. In a forked child the first one joins the segment; an end that its
-    /// parent holds is none of its own, and it must not touch the ring with it.
-    #[inline]
-    fn identity(self, turn: Turn) -> io::Result<Identity> {
-        match turn {
-            Turn::Once => self.segment.identity(),
-            Turn::Held(me) if me.is_current() => Ok(me),
-            Turn::Held(_) => Err(forked()),
-        }
-    }
-
     #[inline]
     fn ends(self) -> &'a Ends {
-        self.segment.ends(self.port.lane)
+        self.segment.channel(self.port.place).0
     }
 
     #[inline]
     pub(crate) fn ring(self) -> Ring<'a> {
-        let ends = self.ends();
-        let bytes = self.segment.ring(self.port.lane);
+        let (ends, bytes) = self.segment.channel(self.port.place);
         Ring { shape: self.port.shape, bytes, put: &ends.put.side, get: &ends.get.side }
     }
 
@@ -168,7 +174,7 @@ impl<'a> Channel<'a> {
         let lease = self.segment.lease();
         if self.ends().get.mutex.lock(self.get_key(), lease, me, deadline)? == Taken::FromTheDead {
             self.ring().refresh_get();
-            self.shrink();
+            self.shrink(me);
             self.recover();
         }
         Ok(())
@@ -332,7 +338,7 @@ impl<'a> Channel<'a> {
 
     /// Waits for a message or the end, and takes neither. False at the deadline.
     pub(crate) fn poll(self, deadline: Deadline) -> io::Result<bool> {
-        let me = self.identity(Turn::Once)?;
+        let me = Once.identity(self.segment)?;
         let mut patience = Patience::default();
         let look = self.wait_for_message(me, deadline, &mut patience);
         if patience.slept {

@@ -2,7 +2,9 @@
 
 use std::io;
 
-use super::{Channel, Look, Partly, Patience, Turn, forked, lost};
+use std::marker::PhantomData;
+
+use super::{Channel, Look, Once, Partly, Patience, Turn, forked, lost};
 use crate::deadline::Deadline;
 use crate::error::{Corrupt, PutError};
 use crate::ring::Run;
@@ -14,73 +16,72 @@ use crate::sys::lease::Identity;
 impl Channel<'_> {
     /// Puts one message. Blocks while there is no room, until the deadline.
     #[inline]
-    pub(crate) fn put(self, turn: Turn, message: &[u8], deadline: Deadline) -> Result<(), PutError> {
+    pub(crate) fn put<T: Turn>(self, turn: T, message: &[u8], deadline: Deadline) -> Result<(), PutError> {
         self.check_len(message.len())?;
-        let me = self.identity(turn).map_err(PutError::Io)?;
-        let slept = self.turn_to_put(me, turn, deadline)?;
-        let ring = self.ring();
-        self.grow(me, turn, &ring.tail(), message.len())?;
-        let run = ring.write(ring.tail(), message);
-        self.finish_put(me, turn, run, slept)
+        let me = turn.identity(self.segment).map_err(PutError::Io)?;
+        let (run, slept) = self.turn_to_put::<T>(me, deadline)?;
+        self.grow::<T>(me, &run, message.len())?;
+        let run = self.ring().write(run, message);
+        self.finish_put::<T>(me, run, slept)
     }
 
     /// Puts one message of `len` bytes that `fill` writes where it is to lie, while the end is locked.
     ///
     /// Killed in `fill`, or if it panics: nothing was put. Stopped there: others wait within their deadlines.
     #[inline]
-    pub(crate) fn put_with(
+    pub(crate) fn put_with<T: Turn>(
         self,
-        turn: Turn,
+        turn: T,
         len: usize,
         deadline: Deadline,
         fill: impl FnOnce(&mut [u8]),
     ) -> Result<(), PutError> {
         self.check_len(len)?;
-        let me = self.identity(turn).map_err(PutError::Io)?;
-        let slept = self.turn_to_put(me, turn, deadline)?;
-        if turn.is_held() && self.is_closed() {
+        let me = turn.identity(self.segment).map_err(PutError::Io)?;
+        let (run, slept) = self.turn_to_put::<T>(me, deadline)?;
+        if T::HELD && self.is_closed() {
             // The commit would find that out, but only after `fill` has run for nothing.
             return Err(PutError::Closed);
         }
-        self.grow(me, turn, &self.ring().tail(), len)?;
-        let unlock = UnlockPut { channel: self, me, turn };
-        let hold = (!turn.is_held()).then(|| Hold::new(self.put_key(), me));
-        let ring = self.ring();
-        let run = ring.write_with(ring.tail(), len, fill);
+        self.grow::<T>(me, &run, len)?;
+        let unlock = UnlockPut { channel: self, me, turn: PhantomData::<T> };
+        let hold = (!T::HELD).then(|| Hold::new(self.put_key(), me));
+        let run = self.ring().write_with(run, len, fill);
         drop(hold);
         std::mem::forget(unlock);
-        self.finish_put(me, turn, run, slept)
+        self.finish_put::<T>(me, run, slept)
     }
 
     /// Puts messages in runs, as many at a time as there is room for, until all are in or the deadline has
     /// passed. How many went in, with an error.
     ///
     /// Killed in the middle of a run: all of that run or none of it is in.
-    pub(crate) fn put_many<'m>(
+    pub(crate) fn put_many<'m, T: Turn>(
         self,
-        turn: Turn,
+        turn: T,
         messages: impl ExactSizeIterator<Item = &'m [u8]> + Clone,
         deadline: Deadline,
     ) -> Result<(), Partly<PutError>> {
         let sized = messages.clone().try_for_each(|message| self.check_len(message.len()));
         sized.map_err(|error| (0, error))?;
-        let me = self.identity(turn).map_err(|error| (0, PutError::Io(error)))?;
+        let me = turn.identity(self.segment).map_err(|error| (0, PutError::Io(error)))?;
         let mut messages = messages.peekable();
         let mut done = 0;
         while messages.peek().is_some() {
-            let slept = self.turn_to_put(me, turn, deadline).map_err(|error| (done, error))?;
+            let (start, slept) = self.turn_to_put::<T>(me, deadline).map_err(|error| (done, error))?;
             let ring = self.ring();
-            let mut run = Ok(ring.tail());
+            let mut run = Ok(start);
             let mut count = 0;
             while let Ok(so_far) = run
                 && (count == 0 || self.has_room_after(&so_far))
                 && let Some(message) = messages.peek()
             {
                 if self.port.shape.is_sparse()
-                    && let Err(error) = self.allocate(&so_far, message.len())
+                    && let Some(part) = ring.unallocated(&so_far, message.len())
+                    && let Err(error) = self.allocate(me, part)
                 {
                     if count == 0 {
-                        return Err((done, self.abandon_put(me, turn, error)));
+                        return Err((done, self.abandon_put::<T>(me, error)));
                     }
                     break;
                 }
@@ -88,7 +89,7 @@ impl Channel<'_> {
                 messages.next();
                 count += 1;
             }
-            self.finish_put(me, turn, run, slept).map_err(|error| (done, error))?;
+            self.finish_put::<T>(me, run, slept).map_err(|error| (done, error))?;
             done += count;
         }
         Ok(())
@@ -96,7 +97,7 @@ impl Channel<'_> {
 
     /// Locks the put end and marks it as held. It blocks while somebody else has it, until the deadline.
     pub(crate) fn hold_put(self, deadline: Deadline) -> Result<(Identity, Hold), PutError> {
-        let me = self.identity(Turn::Once).map_err(PutError::Io)?;
+        let me = Once.identity(self.segment).map_err(PutError::Io)?;
         let patience = Patience::default();
         self.lock_put(me, deadline).map_err(|refused| self.refused_put(&refused, &patience))?;
         if self.ends().put.mutex.hold() {
@@ -125,24 +126,29 @@ impl Channel<'_> {
         if len > max { Err(PutError::TooLong { len, max }) } else { Ok(()) }
     }
 
-    /// The put end, locked, and room for a longest message behind the tail. Whether it slept for that.
+    /// The put end, locked, and room for a longest message behind the tail, where a run begins. Whether it slept for
+    /// that.
     #[inline(always)]
-    fn turn_to_put(self, me: Identity, turn: Turn, deadline: Deadline) -> Result<bool, PutError> {
-        if turn.is_held() || self.ends().put.mutex.try_lock(me) {
+    fn turn_to_put<T: Turn>(self, me: Identity, deadline: Deadline) -> Result<(Run, bool), PutError> {
+        if T::HELD || self.ends().put.mutex.try_lock(me) {
             let ring = self.ring();
-            if ring.room_is_known() || (!self.port.put_pace.lags() && ring.look_for_room() == Ok(true)) {
-                return Ok(false);
+            let tail = ring.tail();
+            if ring.has_room_after(&tail)
+                || (!self.port.put_pace.lags() && ring.look_for_room_after(&tail) == Ok(true))
+            {
+                return Ok((tail, false));
             }
-            if !turn.is_held() {
+            if !T::HELD {
                 self.unlock_put(me);
             }
         }
-        self.wait_to_put(me, turn, deadline)
+        let slept = self.wait_to_put::<T>(me, deadline)?;
+        Ok((self.ring().tail(), slept))
     }
 
     #[cold]
     #[inline(never)]
-    fn wait_to_put(self, me: Identity, turn: Turn, deadline: Deadline) -> Result<bool, PutError> {
+    fn wait_to_put<T: Turn>(self, me: Identity, deadline: Deadline) -> Result<bool, PutError> {
         let mut patience = Patience::default();
         loop {
             // A signal handler may have forked while we slept.
@@ -152,7 +158,7 @@ impl Channel<'_> {
             if !self.ring().room_is_known() {
                 self.port.put_pace.lag();
             }
-            if !turn.is_held() {
+            if !T::HELD {
                 self.make_way_for_held_put(&patience);
                 self.lock_put(me, deadline).map_err(|refused| self.refused_put(&refused, &patience))?;
             }
@@ -160,7 +166,7 @@ impl Channel<'_> {
             if room == Ok(true) {
                 return Ok(patience.slept);
             }
-            if !turn.is_held() {
+            if !T::HELD {
                 self.unlock_put(me);
             }
             if self.port.shape.is_sparse() && room == Ok(false) {
@@ -198,24 +204,31 @@ impl Channel<'_> {
 
     /// Sees to it that a message of `len` bytes can be written behind `run`: a sparse ring may need memory for it.
     #[inline(always)]
-    fn grow(self, me: Identity, turn: Turn, run: &Run, len: usize) -> Result<(), PutError> {
-        if self.port.shape.is_sparse() && self.ring().unallocated(run, len) != Ok(None) {
-            return self.allocate(run, len).map_err(|error| self.abandon_put(me, turn, error));
+    fn grow<T: Turn>(self, me: Identity, run: &Run, len: usize) -> Result<(), PutError> {
+        if self.port.shape.is_sparse()
+            && let Some(part) = self.ring().unallocated(run, len)
+        {
+            return self.allocate(me, part).map_err(|error| self.abandon_put::<T>(me, error));
         }
         Ok(())
     }
 
+    /// Gives memory to a part of the ring behind the tail. Where there is not enough for all of it, what it got is given
+    /// back: others may have use for it.
     #[cold]
     #[inline(never)]
-    fn allocate(self, run: &Run, len: usize) -> Result<(), PutError> {
-        while let Some(chunk) = self.ring().unallocated(run, len)? {
-            match self.segment.allocate(self.port.lane, chunk) {
-                Ok(()) => self.ring().allocated(chunk),
-                Err(error) if error.kind() == io::ErrorKind::StorageFull => return Err(PutError::NoSpace),
-                Err(error) => return Err(PutError::Io(error)),
-            }
+    fn allocate(self, me: Identity, part: (usize, usize)) -> Result<(), PutError> {
+        let Err(error) = self.segment.allocate(self.port.lane, part) else { return Ok(()) };
+        // In a child that was forked meanwhile, the parent may have put something there.
+        if me.is_current() {
+            self.segment.free(self.port.lane, part);
         }
-        Ok(())
+        Err(match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::OutOfMemory => {
+                PutError::NoSpace
+            }
+            _ => PutError::Io(error),
+        })
     }
 
     /// Whether there is room, by a look at the other side if need be. For the owner of the put end.
@@ -238,10 +251,9 @@ impl Channel<'_> {
 
     /// Commits, unlocks and wakes. In a forked child it does none of that.
     #[inline(always)]
-    fn finish_put(
+    fn finish_put<T: Turn>(
         self,
         me: Identity,
-        turn: Turn,
         run: Result<Run, Corrupt>,
         slept: bool,
     ) -> Result<(), PutError> {
@@ -250,18 +262,15 @@ impl Channel<'_> {
         }
         let run = match run {
             Ok(run) => run,
-            Err(error) => return Err(self.abandon_put(me, turn, error.into())),
+            Err(error) => return Err(self.abandon_put::<T>(me, error.into())),
         };
-        match turn {
-            Turn::Once => {
-                self.ring().commit_put(run);
-                self.unlock_put(me);
+        if T::HELD {
+            if !self.ring().commit_held_put(run) {
+                return Err(self.lost_put());
             }
-            Turn::Held(_) => {
-                if !self.ring().commit_held_put(run) {
-                    return Err(self.lost_put());
-                }
-            }
+        } else {
+            self.ring().commit_put(run);
+            self.unlock_put(me);
         }
         self.ends().not_empty.0.notify(run.messages());
         if slept {
@@ -271,8 +280,8 @@ impl Channel<'_> {
     }
 
     #[cold]
-    fn abandon_put(self, me: Identity, turn: Turn, error: PutError) -> PutError {
-        if !turn.is_held() {
+    fn abandon_put<T: Turn>(self, me: Identity, error: PutError) -> PutError {
+        if !T::HELD {
             self.unlock_put(me);
         }
         self.pass_on_room();
@@ -290,15 +299,15 @@ impl Channel<'_> {
 }
 
 /// Unlocks the put end if the user's code panics.
-struct UnlockPut<'a> {
+struct UnlockPut<'a, T: Turn> {
     channel: Channel<'a>,
     me: Identity,
-    turn: Turn,
+    turn: PhantomData<T>,
 }
 
-impl Drop for UnlockPut<'_> {
+impl<T: Turn> Drop for UnlockPut<'_, T> {
     fn drop(&mut self) {
-        if !self.turn.is_held() {
+        if !T::HELD {
             self.channel.unlock_put(self.me);
         }
         self.channel.pass_on_room();

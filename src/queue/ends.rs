@@ -8,6 +8,7 @@ use serde::ser::Serialize;
 
 use super::Queue;
 use crate::bytes::{ByteConsumer, ByteProducer};
+use crate::channel::Held;
 use crate::deadline::Deadline;
 use crate::error::{GetError, GetManyError, PutError, PutManyError};
 use crate::items::Items;
@@ -134,7 +135,7 @@ impl<T: Serialize> Producer<'_, T> {
     }
 
     #[inline]
-    fn items(&self) -> Items<'_, T> {
+    fn items(&self) -> Items<'_, T, Held> {
         Items::new(self.end.access(), self.queue.bytes().max_message())
     }
 }
@@ -182,7 +183,7 @@ impl<T: DeserializeOwned> Consumer<'_, T> {
     }
 
     #[inline]
-    fn items(&self) -> Items<'_, T> {
+    fn items(&self) -> Items<'_, T, Held> {
         Items::new(self.end.access(), self.queue.bytes().max_message())
     }
 }

@@ -10,15 +10,15 @@ use proptest::prelude::*;
 use super::*;
 
 /// A ring in ordinary memory.
-struct Memory {
-    words: Box<[u64]>,
-    put: Side,
-    get: Side,
-    shape: Shape,
+pub(super) struct Memory {
+    pub(super) words: Box<[u64]>,
+    pub(super) put: Side,
+    pub(super) get: Side,
+    pub(super) shape: Shape,
 }
 
 impl Memory {
-    fn new(capacity: u32, max_message: usize, ring_len: usize) -> Self {
+    pub(super) fn new(capacity: u32, max_message: usize, ring_len: usize) -> Self {
         let shape = Shape { capacity, max_message, ring_len };
         Self { words: vec![0; shape.room() / 8].into(), put: Side::new(), get: Side::new(), shape }
     }
@@ -29,14 +29,14 @@ impl Memory {
     }
 
     #[expect(unsafe_code, reason = "the ring's bytes are this test's")]
-    fn ring(&mut self) -> Ring<'_> {
+    pub(super) fn ring(&mut self) -> Ring<'_> {
         let base = NonNull::from(&mut *self.words).cast();
         // SAFETY: the words live as long as the ring borrows `self`, and are aligned to 8.
         let bytes = unsafe { Region::new(base, self.words.len() * 8) };
         Ring { shape: self.shape, bytes, put: &self.put, get: &self.get }
     }
 
-    fn put(&mut self, message: &[u8]) -> Result<bool, Corrupt> {
+    pub(super) fn put(&mut self, message: &[u8]) -> Result<bool, Corrupt> {
         let ring = self.ring();
         if !ring.room_is_known() && !ring.look_for_room()? {
             return Ok(false);
@@ -46,7 +46,7 @@ impl Memory {
         Ok(true)
     }
 
-    fn get(&mut self) -> Result<Option<Vec<u8>>, Corrupt> {
+    pub(super) fn get(&mut self) -> Result<Option<Vec<u8>>, Corrupt> {
         let ring = self.ring();
         let first = ring.first_known();
         let Some(message) = (if first.is_some() { first } else { ring.look_for_first()? }) else {
@@ -108,7 +108,7 @@ fn steps(max_message: usize) -> impl Strategy<Value = Vec<Step>> {
     vec(step, 0..200)
 }
 
-fn message(number: usize, len: usize) -> Vec<u8> {
+pub(super) fn message(number: usize, len: usize) -> Vec<u8> {
     (0..len).map(|at| u8::try_from((number * 31 + at) % 251).expect("a byte")).collect()
 }
 

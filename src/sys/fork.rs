@@ -164,7 +164,8 @@ impl LocalLock {
         taken.then_some(word == 0)
     }
 
-    fn lock_for(&self, generation: u32, patience: Duration) -> Option<bool> {
+    /// The same, if it is to be had within `patience`.
+    pub(crate) fn lock_for(&self, generation: u32, patience: Duration) -> Option<bool> {
         let end = deadline::now() + patience;
         loop {
             let taken = self.try_take(generation);

@@ -11,7 +11,7 @@
 //! |                  | guest from 2^27 on                                                     |
 //! | TOMB             | for a moment, who takes over from an owner whose id was given away     |
 //! | 2^32 to 2^36 - 1 | the members of the classes (the ends of a pipe), 2^32 bytes for each    |
-//! | a whole class    | for a moment, who finds it empty and says so for good                  |
+//! | a whole class    | for a moment and shared, those who find it empty and say so for good   |
 //! | all of them      | for a moment, who knows that nobody is attached and lets nobody attach |
 //! | all but guests'  | for a moment, the last one to leave who is not a guest                 |
 //!
@@ -20,6 +20,7 @@
 use std::io;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
 use super::fork::{self, Descriptor, LocalLock};
 use super::ofd::{self, BYTES, Class, DOOR};
@@ -133,23 +134,35 @@ impl Lease {
         holder.map_or(true, |holder| holder.is_some())
     }
 
+    /// Locks some byte of the class, for as long as the lease's file is open, and says which. A forked child has
+    /// nothing of it. `None` if somebody holds the whole class for a moment.
+    pub(crate) fn enter_alone(&self, class: Class) -> io::Result<Option<u32>> {
+        ofd::enter_some(self.descriptor.verified()?, class)
+    }
+
     /// Locks this one byte of the class, if nobody has it, for as long as the lease's file is open.
     pub(crate) fn enter_as(&self, class: Class, member: u32) -> io::Result<bool> {
         ofd::lock(self.descriptor.verified()?, class.byte(member), 1)
     }
 
     /// Calls `found` while it is certain that nobody is in the class and nobody can enter it. False if somebody
-    /// is, if that cannot be told, or if another thread of this handle is at it.
+    /// is, or if that cannot be told.
+    ///
+    /// Others may do the same at the same time, so that each finds the truth and none waits for another one.
+    /// Stopped in `found`: nobody can enter meanwhile.
     pub(crate) fn if_nobody_enters(&self, class: Class, found: impl FnOnce() -> bool) -> bool {
+        /// How long to wait for another thread of this handle, which needs some microseconds.
+        const PATIENCE: Duration = Duration::from_millis(10);
         let generation = fork::generation(self.mark);
-        if !self.alone.try_lock(generation) {
+        // Two threads share a description, and one of them would lift the other's bar.
+        if self.alone.lock_for(generation, PATIENCE).is_none() {
             return false;
         }
         let fd = self.descriptor.verified();
-        let locked = fd.as_ref().is_ok_and(|fd| ofd::lock_class(*fd, class).unwrap_or(false));
-        let found = locked && found();
-        if let (true, Ok(fd)) = (locked, fd) {
-            ofd::unlock_class(fd, class);
+        let barred = fd.as_ref().is_ok_and(|fd| ofd::bar(*fd, class).unwrap_or(false));
+        let found = barred && found();
+        if let (true, Ok(fd)) = (barred, fd) {
+            ofd::unbar(fd, class);
         }
         self.alone.unlock();
         found
@@ -162,6 +175,9 @@ impl Lease {
     }
 
     /// Gives the id back. The handle must not be used afterwards.
+    ///
+    /// A place in a class goes with the last descriptor of the file, not here: a child forked a moment ago may
+    /// have nothing else yet that shows that it is in the class.
     pub(crate) fn leave(&self) {
         let verified = self.descriptor.verified();
         let joined = self.identity();

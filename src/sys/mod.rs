@@ -40,3 +40,15 @@ pub(crate) fn check_code(code: libc::c_int) -> io::Result<()> {
 pub(crate) fn deadlock() -> io::Error {
     io::Error::from_raw_os_error(libc::EDEADLK)
 }
+
+/// Asks the processor to fetch the cache line at this address for writing.
+#[inline]
+#[cfg_attr(not(target_arch = "x86_64"), expect(unused_variables, reason = "no such request is known there"))]
+pub(crate) fn expect_write(line: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch changes nothing that a program can see, and never faults. Processors that do not know this
+    // one take it for a no-op.
+    unsafe {
+        std::arch::asm!("prefetchw [{}]", in(reg) line, options(nostack, preserves_flags, readonly));
+    }
+}

@@ -38,6 +38,7 @@ impl Class {
         self.start() + member as u64
     }
 }
+
 /// How many random ids are tried before it is taken for granted that somebody holds all of them.
 const TRIES: usize = 64;
 
@@ -59,21 +60,27 @@ pub(crate) fn is_used(fd: RawFd) -> io::Result<bool> {
 
 /// Locks a byte of the class; false if somebody holds all of them for a moment. Async-signal-safe.
 pub(crate) fn enter(fd: RawFd, class: Class) -> io::Result<bool> {
-    Ok(lock_one_of(fd, class.start() + 1, u64::from(TOMB) - 1)?.is_some())
+    Ok(enter_some(fd, class)?.is_some())
 }
 
-/// Some member of the class that another description is.
+/// Whether another description is in the class. One that only bars it does not count.
 pub(crate) fn is_entered(fd: RawFd, class: Class) -> io::Result<bool> {
-    Ok(first_holder(fd, class.start(), IDS)?.is_some())
+    Ok(find(fd, libc::F_RDLCK, class.start(), IDS)?.is_some())
 }
 
-/// Locks the whole class, if no other description is in it.
-pub(crate) fn lock_class(fd: RawFd, class: Class) -> io::Result<bool> {
-    lock(fd, class.start(), IDS)
+/// Lets nobody into the class, if no other description is in it. Any number of descriptions can do so at once.
+pub(crate) fn bar(fd: RawFd, class: Class) -> io::Result<bool> {
+    lock_as(libc::F_RDLCK, fd, class.start(), IDS)
 }
 
-pub(crate) fn unlock_class(fd: RawFd, class: Class) {
+pub(crate) fn unbar(fd: RawFd, class: Class) {
     unlock(fd, class.start(), IDS);
+}
+
+/// Locks a byte of the class, and says which; `None` if somebody holds all of them for a moment.
+pub(crate) fn enter_some(fd: RawFd, class: Class) -> io::Result<Option<u32>> {
+    let byte = lock_one_of(fd, class.start() + 1, u64::from(TOMB) - 1)?;
+    Ok(byte.and_then(|byte| u32::try_from(byte - class.start()).ok()))
 }
 
 /// Locks one of `count` bytes.
@@ -89,7 +96,11 @@ fn lock_one_of(fd: RawFd, first: u64, count: u64) -> io::Result<Option<u64>> {
 
 /// False if another description holds part of the range. Never blocks.
 pub(crate) fn lock(fd: RawFd, start: u64, len: u64) -> io::Result<bool> {
-    match control(fd, libc::F_OFD_SETLK, &mut request(libc::F_WRLCK, start, len)) {
+    lock_as(libc::F_WRLCK, fd, start, len)
+}
+
+fn lock_as(kind: libc::c_int, fd: RawFd, start: u64, len: u64) -> io::Result<bool> {
+    match control(fd, libc::F_OFD_SETLK, &mut request(kind, start, len)) {
         Ok(()) => Ok(true),
         Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => Ok(false),
         Err(error) => Err(error),
@@ -104,7 +115,12 @@ pub(crate) fn unlock(fd: RawFd, start: u64, len: u64) {
 /// Start and length of some lock that another description holds on part of the range. What is locked
 /// beyond our bytes is not ours and not counted.
 pub(crate) fn first_holder(fd: RawFd, start: u64, len: u64) -> io::Result<Option<(u64, u64)>> {
-    let mut request = request(libc::F_WRLCK, start, len);
+    find(fd, libc::F_WRLCK, start, len)
+}
+
+/// The same, of those locks that a lock of this kind would conflict with.
+fn find(fd: RawFd, kind: libc::c_int, start: u64, len: u64) -> io::Result<Option<(u64, u64)>> {
+    let mut request = request(kind, start, len);
     control(fd, libc::F_OFD_GETLK, &mut request)?;
     if libc::c_int::from(request.l_type) == libc::F_UNLCK {
         return Ok(None);

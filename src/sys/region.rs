@@ -76,6 +76,16 @@ impl Region<'_> {
         Ok(())
     }
 
+    /// Asks the processor for the cache line at `offset`, to be written soon. Past the end it does nothing.
+    #[inline]
+    pub(crate) fn expect_write(&self, offset: usize) {
+        if offset < self.len {
+            // SAFETY: the offset was just checked to lie inside the mapped range.
+            let line = unsafe { self.base.add(offset) };
+            super::expect_write(line.as_ptr());
+        }
+    }
+
     #[inline]
     pub(crate) fn copy_in(&self, offset: usize, from: &[u8]) -> Result<(), Corrupt> {
         let to = self.range(offset, from.len())?;

@@ -586,7 +586,7 @@ impl Forked {
     /// Waits until it sleeps on a futex: in this library, since it does nothing else for long.
     pub(crate) fn falls_asleep(&self) {
         let system_call = format!("/proc/{}/syscall", self.pid);
-        let futex = libc::SYS_futex.to_string();
+        let sleeps = [libc::SYS_futex, libc::SYS_futex_waitv].map(|number| number.to_string());
         if fs::read_to_string(&system_call).is_err() {
             // Not to be told here.
             return nap(ms(50));
@@ -595,7 +595,9 @@ impl Forked {
         until("the forked child sleeps", || {
             let now = fs::read_to_string(&system_call).unwrap_or_default();
             // More than one look: before it sleeps for long it may sleep for a moment.
-            looks = if now.split(' ').next() == Some(&futex) { looks + 1 } else { 0 };
+            let asleep =
+                now.split(' ').next().is_some_and(|number| sleeps.iter().any(|sleep| sleep == number));
+            looks = if asleep { looks + 1 } else { 0 };
             looks == 3
         });
     }

@@ -49,24 +49,24 @@ pub(crate) enum Refused {
 
 /// A call to be killed and stopped in.
 pub(crate) struct Call<S> {
-    name: &'static str,
+    pub(crate) name: &'static str,
     /// What is in the queue.
-    before: &'static [u64],
+    pub(crate) before: &'static [u64],
     /// An end that a process died with, which has not been taken over yet.
-    orphaned: Option<Side>,
+    pub(crate) orphaned: Option<Side>,
     /// Somebody else sleeps at this end, for lack of messages or of room.
-    asleep: Option<Side>,
+    pub(crate) asleep: Option<Side>,
     /// What is called, and what it got.
-    run: fn(&S) -> Result<Vec<u64>, Refused>,
+    pub(crate) run: fn(&S) -> Result<Vec<u64>, Refused>,
     /// The end that it works on.
-    side: Option<Side>,
+    pub(crate) side: Option<Side>,
     /// It sleeps until somebody else does something at the other end.
-    blocks: bool,
+    pub(crate) blocks: bool,
     /// What it puts.
-    puts: &'static [u64],
+    pub(crate) puts: &'static [u64],
     /// How many messages may have been put and got when it is left in the middle; the last of these is when it
     /// has returned.
-    progress: &'static [(usize, usize)],
+    pub(crate) progress: &'static [(usize, usize)],
 }
 
 const NOTHING: Call<Shmq> = Call {
@@ -101,32 +101,30 @@ const CLOSE: Call<Shmq> = Call {
     ..NOTHING
 };
 
-const PUT_MANY: Call<Shmq> = Call {
-    run: |queue| {
-        let messages = [message(10), message(11), message(12)];
-        let messages: Vec<_> = messages.iter().map(Vec::as_slice).collect();
-        queue.queue.put_many(&messages).map_err(|error| refused_put(&error.error))?;
-        Ok(Vec::new())
-    },
-    puts: &[10, 11, 12],
-    ..PUT
-};
+const PUT_MANY: Call<Shmq> = Call { run: put_many, puts: &[10, 11, 12], ..PUT };
 
-fn put_with(queue: &Shmq) -> Result<Vec<u64>, Refused> {
+pub(crate) fn put_many(queue: &Shmq) -> Result<Vec<u64>, Refused> {
+    let messages = [message(10), message(11), message(12)];
+    let messages: Vec<_> = messages.iter().map(Vec::as_slice).collect();
+    queue.queue.put_many(&messages).map_err(|error| refused_put(&error.error))?;
+    Ok(Vec::new())
+}
+
+pub(crate) fn put_with(queue: &Shmq) -> Result<Vec<u64>, Refused> {
     let put = queue.queue.put_with(16, |bytes| bytes.copy_from_slice(&message(10)));
     put.map(|()| Vec::new()).map_err(|error| refused_put(&error))
 }
 
-fn get_with(queue: &Shmq) -> Result<Vec<u64>, Refused> {
+pub(crate) fn get_with(queue: &Shmq) -> Result<Vec<u64>, Refused> {
     queue.queue.get_with(|bytes| vec![number(bytes)]).map_err(|error| refused_get(&error))
 }
 
-fn get_many(queue: &Shmq) -> Result<Vec<u64>, Refused> {
+pub(crate) fn get_many(queue: &Shmq) -> Result<Vec<u64>, Refused> {
     let got = queue.queue.get_many(10).map_err(|error| refused_get(&error))?;
     Ok(got.iter().map(|bytes| number(bytes)).collect())
 }
 
-fn produce(queue: &Shmq) -> Result<Vec<u64>, Refused> {
+pub(crate) fn produce(queue: &Shmq) -> Result<Vec<u64>, Refused> {
     let producer = queue.queue.producer().map_err(|error| refused_put(&error))?;
     for number in [10, 11] {
         producer.put(&message(number)).map_err(|error| refused_put(&error))?;
@@ -134,7 +132,7 @@ fn produce(queue: &Shmq) -> Result<Vec<u64>, Refused> {
     Ok(Vec::new())
 }
 
-fn consume(queue: &Shmq) -> Result<Vec<u64>, Refused> {
+pub(crate) fn consume(queue: &Shmq) -> Result<Vec<u64>, Refused> {
     let consumer = queue.queue.consumer().map_err(|error| refused_get(&error))?;
     let get = |_| consumer.get().map(|bytes| number(&bytes)).map_err(|error| refused_get(&error));
     (0..2).map(get).collect()
@@ -291,8 +289,8 @@ pub(crate) trait Subject: Sized {
 
 /// This library's.
 pub(crate) struct Shmq {
-    queue: ByteQueue,
-    file: File,
+    pub(crate) queue: ByteQueue,
+    pub(crate) file: File,
 }
 
 impl Shmq {
@@ -302,14 +300,14 @@ impl Shmq {
         word
     }
 
-    fn of(queue: ByteQueue) -> Self {
+    pub(crate) fn of(queue: ByteQueue) -> Self {
         let file = File::open(object(queue.name())).expect("the segment has its name");
         Self { queue, file }
     }
 }
 
 /// A message with its number at both ends.
-fn message(number: u64) -> Vec<u8> {
+pub(crate) fn message(number: u64) -> Vec<u8> {
     let number = number.to_ne_bytes();
     [number, number].concat()
 }
@@ -772,7 +770,7 @@ fn stop_at<S: Subject>(call: &Call<S>, route: &Route, moment: Moment, number: u6
 // All of them
 
 /// The role: one call, at every instant.
-fn try_at_every_instant<S: Subject>(calls: &[Call<S>], trial: Trial, arguments: &[String]) {
+pub(crate) fn try_at_every_instant<S: Subject>(calls: &[Call<S>], trial: Trial, arguments: &[String]) {
     let find = |name: &str| calls.iter().find(|call| call.name == name).expect("it is in the table");
     hold_court(
         trial,

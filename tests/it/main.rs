@@ -20,6 +20,8 @@ mod fork;
 #[cfg(test)]
 mod hand;
 #[cfg(test)]
+mod handing_over;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod held;
@@ -40,6 +42,12 @@ mod instants_court;
 #[cfg(target_arch = "x86_64")]
 mod instants_names;
 #[cfg(test)]
+#[cfg(target_arch = "x86_64")]
+mod instants_pipes;
+#[cfg(test)]
+#[cfg(target_arch = "x86_64")]
+mod instants_sparse;
+#[cfg(test)]
 mod joinable;
 #[cfg(test)]
 mod limits;
@@ -50,6 +58,10 @@ mod looking;
 #[cfg(test)]
 mod names;
 #[cfg(test)]
+mod pipe_names;
+#[cfg(test)]
+mod pipes;
+#[cfg(test)]
 mod processes;
 #[cfg(test)]
 mod rooms;
@@ -58,14 +70,19 @@ mod semantics;
 #[cfg(test)]
 mod shapes;
 #[cfg(test)]
+mod shared_state;
+#[cfg(test)]
 mod small_shm;
 #[cfg(test)]
 mod storm;
 #[cfg(test)]
 mod stress;
 #[cfg(test)]
-#[cfg(target_arch = "x86_64")]
 mod textbook;
+#[cfg(test)]
+mod unbounded;
+#[cfg(test)]
+mod waiting;
 
 /// What a child process does, by name: the table from which `harness::child` picks.
 #[cfg(test)]
@@ -84,12 +101,22 @@ const ROLES: &[&[(&str, harness::Role)]] = &[
     instants_calls::ROLES,
     #[cfg(target_arch = "x86_64")]
     instants_names::ROLES,
+    #[cfg(target_arch = "x86_64")]
+    instants_pipes::ROLES,
+    handing_over::ROLES,
+    #[cfg(target_arch = "x86_64")]
+    instants_sparse::ROLES,
     limits::ROLES,
     lock_words::ROLES,
     names::ROLES,
+    pipe_names::ROLES,
+    pipes::ROLES,
     processes::ROLES,
     semantics::ROLES,
+    shared_state::ROLES,
     small_shm::ROLES,
     storm::ROLES,
     stress::ROLES,
+    waiting::ROLES,
+    unbounded::ROLES,
 ];

@@ -1,32 +1,61 @@
-//! The quick table: every contender beside the textbook design and the bare limit, in the same run.
+//! Every goal of this project: shmq beside the textbook design and the bare limits, in the same run.
 //!
 //! ```text
-//! cargo run --release -p shmq-benches --bin compare [-- --check] [--rounds=7] [--only=TEXT]
+//! cargo run --release -p shmq-benches --bin compare -- [--only TEXT] [--quick] [--rounds N] [--check] [--write FILE]
 //! ```
 //!
-//! It fails if a message is lost, torn or reordered; with `--check` also if this project's goals are
-//! missed. `--only` measures the contenders of that name, or, if there is none, those whose names contain it.
+//! It fails if a message is lost, torn or reordered; with `--check` also if a goal is missed. `--only` measures
+//! what has that text in the title of its table or its label, and what the goals of those compare it with.
+//! `--write` puts the report between its markers in a file. Goals against other projects' queues are
+//! measured by `benches/rivals`.
 
-use std::fs;
-use std::io::{self, Write};
-use std::process::{Command, ExitCode};
-use std::time::Duration;
+use std::cell::RefCell;
+use std::io;
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
 
-use shmq_benches::{Contender, Cores, Session, Work, play_role};
+use shmq::{ByteQueue, QueueOptions};
+use shmq_benches::local::{BareLocks, Deep, DeepQueue, time_pairs};
+use shmq_benches::{
+    Bound, CONTENDERS, Cores, Figure, Goal, Options, Report, Series, Session, SpinningRing, Table, Textbook,
+    Unit, Work, contender, play_role,
+};
 
-/// How long each contender is measured in each round, about.
-const TURN: Duration = Duration::from_millis(300);
-/// Messages of the very first, unrecorded turn.
-const FIRST_COUNT: u64 = 1000;
+/// Messages in the deepest queue.
+const MILLION: usize = 1_000_000;
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
 
-/// `--check`: at least so many times the textbook's messages per second, ...
-const THROUGHPUT_GOAL: f64 = 5.0;
-/// ... and at most so many times its round trip.
-const ROUND_TRIP_GOAL: f64 = 0.1;
+const ONE_WAY: &str = "64 B one way";
+const TRIP: &str = "64 B round trip, two cores";
+const ONE_CORE: &str = "64 B round trip, one core";
+const ASLEEP: &str = "64 B round trip after 1 s of silence";
+const BLOCKED: &str = "processor used while blocked";
+const TWO: &str = "64 B, 2 producers, 2 consumers";
+const SIXTEEN: &str = "64 B, 16 producers, 16 consumers";
+const LONG: &str = "64 KiB one way";
+const LONGER: &str = "1 MiB one way";
+const COST: &str = "64 B put and get, one process";
+const DEPTH: &str = "64 B put and get, by messages waiting";
+
+const SPINNING: &str = "spinning ring";
+const PACED: &str = "spinning ring, paced";
+const CROSSBEAM: &str = "crossbeam-channel between threads";
+const PING_PONG: &str = "futex ping-pong";
 
 fn main() -> ExitCode {
-    play_role();
-    match run() {
+    play_role(&CONTENDERS);
+    let done = Options::parse(7).and_then(|options| {
+        let report = Report {
+            name: "compare",
+            command: "cargo run --release -p shmq-benches --bin compare",
+            tables: tables()?,
+            goals: goals(),
+        };
+        report.run(&options, &mut io::stdout().lock())
+    });
+    match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -36,244 +65,279 @@ fn main() -> ExitCode {
     }
 }
 
-/// False if the goals were to be checked and are missed.
-fn run() -> io::Result<bool> {
-    let arguments = Arguments::parse()?;
-    let mut out = io::stdout().lock();
-    writeln!(out, "{}", heading(&arguments))?;
-    let mut tables = tables(&arguments)?;
-    for _ in 0..arguments.rounds {
-        for series in tables.iter_mut().flat_map(|table| &mut table.series) {
-            series.measure()?;
-        }
-    }
-    for table in &tables {
-        table.print(&mut out)?;
-    }
-    let met = goals(&tables, &mut out)?;
-    Ok(met || !arguments.check)
+fn goals() -> Vec<Goal> {
+    use Bound::{AtLeast, AtMost, Under};
+    const LIMIT: &[&str] = &[PACED];
+    let one_way = |who, against, times| Goal::new(ONE_WAY, who, against, AtLeast(times));
+    vec![
+        one_way("shmq", &["textbook"], 5.0),
+        one_way("shmq", &[CROSSBEAM], 1.2),
+        one_way("shmq, max_message 64", &[CROSSBEAM], 1.2),
+        one_way("shmq, exclusive ends", LIMIT, 0.9),
+        one_way("shmq, batches of 64", LIMIT, 1.1),
+        one_way("shmq, typed", &["shmq"], 0.7),
+        Goal::new(TRIP, "shmq", &["textbook"], AtMost(0.1)),
+        Goal::new(TRIP, "shmq", &[SPINNING], AtMost(1.8)),
+        Goal::new(TRIP, "shmq", &[SPINNING], AtMost(3.0)).of_p99(),
+        Goal::new(ASLEEP, "shmq", &[PING_PONG], AtMost(1.1)),
+        Goal::new(ONE_CORE, "shmq", &[PING_PONG], AtMost(1.3)),
+        Goal::new(LONG, "shmq", &[SPINNING], AtLeast(0.95)),
+        Goal::new(LONGER, "shmq", &[SPINNING], AtLeast(0.95)),
+        Goal::new(TWO, "shmq", &[CROSSBEAM], AtLeast(1.2)),
+        Goal { against: (ONE_WAY, &["shmq"]), ..Goal::new(SIXTEEN, "shmq", &[], AtLeast(0.5)) },
+        Goal::new(COST, "shmq", &["two locks and a copy"], AtMost(2.5)),
+        Goal::new(BLOCKED, "shmq", &[], Under(0.1)),
+        Goal::new(DEPTH, "shmq, 1000000 waiting", &["shmq, 1 waiting"], AtMost(1.1)),
+    ]
 }
 
-struct Arguments {
-    check: bool,
+fn tables() -> io::Result<Vec<Table<'static>>> {
+    let one_core = Cores::one()?;
+    let Some(two_cores) = Cores::two()? else {
+        return Err(io::Error::other("this process may run on one core only: most goals need two"));
+    };
+    let series = |size, work, cores, unit, labels: &[&'static str]| {
+        let series = labels.iter().map(|label| {
+            let contender = contender(label, size)?;
+            Ok(Series::of(contender, work, cores, unit))
+        });
+        series.collect::<io::Result<Vec<_>>>()
+    };
+    let stream = |title, size, unit, labels: &[&'static str]| {
+        Ok::<_, io::Error>(Table::new(title, unit, series(size, Work::STREAM, two_cores, unit, labels)?))
+    };
+    let many = |title, each, labels: &[&'static str]| {
+        let work = Work::OneWay { producers: each, consumers: each };
+        let series = series(64, work, Cores::Free, Unit::Messages, labels)?;
+        Ok::<_, io::Error>(Table::new(title, Unit::Messages, series))
+    };
+    let trips = |title, cores, labels: &[&'static str]| {
+        let series = series(64, Work::RoundTrip, cores, Unit::Trip, labels)?;
+        Ok::<_, io::Error>(Table::new(title, Unit::Trip, series))
+    };
+    let streams = [
+        "shmq",
+        "shmq, max_message 64",
+        "shmq, typed",
+        "shmq, exclusive ends",
+        "shmq, batches of 64",
+        "shmq, exclusive ends, batches of 64",
+        "shmq, in place",
+        "textbook",
+        CROSSBEAM,
+        SPINNING,
+        PACED,
+    ];
+    let lengthy = ["shmq", "shmq, exclusive ends", "shmq, in place", SPINNING];
+    let asked = ["shmq", "shmq, max_message 64", "shmq, typed", "textbook", CROSSBEAM, PING_PONG, SPINNING];
+    let [asleep, blocked] = silent(two_cores);
+    Ok(vec![
+        stream(ONE_WAY, 64, Unit::Messages, &streams)?,
+        stream(LONG, 64 * KIB, Unit::Gigabytes, &lengthy)?,
+        stream(LONGER, MIB, Unit::Gigabytes, &lengthy)?,
+        many(TWO, 2, &["shmq", "shmq, batches of 64", "textbook", CROSSBEAM])?,
+        many(SIXTEEN, 16, &["shmq", "shmq, batches of 64", "textbook", CROSSBEAM])?,
+        trips(TRIP, two_cores, &asked)?,
+        trips(ONE_CORE, one_core, &["shmq", "textbook", CROSSBEAM, PING_PONG])?,
+        asleep,
+        blocked,
+        costs(),
+        depths(),
+    ])
+}
+
+/// Who is silent for a second, and then asks and is answered. Several are silent at once, but each is asked by
+/// itself: nobody finds a core awake that the one before it has woken.
+struct Silence {
+    sessions: Vec<Silent>,
+    cores: Cores,
+    /// How many rounds there were.
     rounds: usize,
-    only: String,
 }
 
-impl Arguments {
-    fn parse() -> io::Result<Self> {
-        let mut arguments = Self { check: false, rounds: 7, only: String::new() };
-        for argument in std::env::args().skip(1) {
-            match argument.split_once('=') {
-                None if argument == "--check" => arguments.check = true,
-                Some(("--rounds", rounds)) => arguments.rounds = rounds.parse().map_err(io::Error::other)?,
-                Some(("--only", only)) => only.clone_into(&mut arguments.only),
-                _ => return Err(io::Error::other(format!("unknown argument {argument:?}"))),
+struct Silent {
+    label: &'static str,
+    session: Session,
+    /// The figures of the last round, for each of the two tables.
+    found: [Figure; 2],
+    /// The round that each of the two tables has last taken its figure of.
+    taken: [usize; 2],
+}
+
+const SILENCE: Duration = Duration::from_secs(1);
+/// How many silences one round has.
+const SILENCES: usize = 3;
+
+impl Silence {
+    fn measure(&mut self) -> io::Result<()> {
+        let parts = u32::try_from(self.sessions.len()).map_err(io::Error::other)?;
+        let mut trips = vec![Vec::new(); self.sessions.len()];
+        // For each, what its other process used so far, and when, once that is waiting for sure.
+        let mut since: Vec<Option<(Duration, Instant)>> = vec![None; self.sessions.len()];
+        let mut used = vec![(Duration::ZERO, Duration::ZERO); self.sessions.len()];
+        for silent in &mut self.sessions {
+            silent.session.begin(SILENCES as u64 + 1)?;
+        }
+        for round in 0..=SILENCES {
+            for at in 0..self.sessions.len() {
+                be_silent(SILENCE / parts);
+                if let Some((before, start)) = since[at].take() {
+                    used[at].0 += self.sessions[at].session.processor_time()?.saturating_sub(before);
+                    used[at].1 += start.elapsed();
+                }
+                let previous = if at == 0 { self.sessions.len() - 1 } else { at - 1 };
+                since[previous] = Some((self.sessions[previous].session.processor_time()?, Instant::now()));
+                let trip = self.sessions[at].session.ask_once()?;
+                // The first found the other process on its way into the call.
+                if round > 0 {
+                    trips[at].push(trip);
+                }
             }
         }
-        if arguments.rounds == 0 {
-            return Err(io::Error::other("--rounds must be at least 1"));
-        }
-        Ok(arguments)
-    }
-}
-
-fn heading(arguments: &Arguments) -> String {
-    let read = |path| fs::read_to_string(path).unwrap_or_default();
-    let cpu = read("/proc/cpuinfo");
-    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("unknown processor");
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let kernel = read("/proc/sys/kernel/osrelease");
-    let load = read("/proc/loadavg");
-    let date = Command::new("date").arg("+%F %T %z").output().map(|date| date.stdout).unwrap_or_default();
-    let own: Vec<String> = std::env::args().skip(1).collect();
-    let own = if own.is_empty() { String::new() } else { format!(" -- {}", own.join(" ")) };
-    format!(
-        "date     {}\n\
-         machine  {}, {cores} cores, Linux {}; load average before {}\n\
-         command  cargo run --release -p shmq-benches --bin compare{own}\n\
-         method   two processes, each pinned; every message checked; {} interleaved rounds of {TURN:?} each;\n\
-         \x20        medians (least to most) of the rounds; ratios are medians of the ratios in each round",
-        String::from_utf8_lossy(&date).trim(),
-        model.trim_start_matches([' ', '\t', ':']),
-        kernel.trim(),
-        load.split(' ').take(3).collect::<Vec<_>>().join(" "),
-        arguments.rounds,
-    )
-}
-
-/// One contender at one kind of work.
-struct Series {
-    contender: Contender,
-    work: Work,
-    session: Session,
-    /// Messages that take about one turn.
-    count: u64,
-    figures: Vec<Figure>,
-}
-
-#[derive(Clone, Copy)]
-struct Figure {
-    /// Million messages per second one way; the median round trip in microseconds.
-    value: f64,
-    /// Of round trips, the 99th percentile, and the mean.
-    tail: f64,
-    mean: f64,
-}
-
-impl Series {
-    fn start(contender: Contender, work: Work, cores: Cores) -> io::Result<Self> {
-        let mut session = Session::start(contender, work, cores)?;
-        let short = scaled(FIRST_COUNT, session.time(FIRST_COUNT)?, TURN / 10);
-        let count = scaled(short, session.time(short)?, TURN);
-        Ok(Self { contender, work, session, count, figures: Vec::new() })
-    }
-
-    fn measure(&mut self) -> io::Result<()> {
-        let mut trips = Vec::new();
-        let elapsed = match self.work {
-            Work::OneWay => self.session.time(self.count)?,
-            Work::RoundTrip => self.session.time_each(self.count, &mut trips)?,
-        };
-        let count = u32::try_from(self.count).map_err(io::Error::other)?;
-        self.figures.push(if self.work == Work::OneWay {
-            Figure { value: f64::from(count) / elapsed.as_secs_f64() / 1e6, tail: 0.0, mean: 0.0 }
-        } else {
+        for (silent, (mut trips, (used, time))) in self.sessions.iter_mut().zip(trips.into_iter().zip(used)) {
             trips.sort_unstable();
-            let mean = elapsed.as_secs_f64() * 1e6 / f64::from(count);
-            Figure { value: percentile(&trips, 50), tail: percentile(&trips, 99), mean }
-        });
-        self.count = scaled(self.count, elapsed, TURN);
+            let microseconds = |at: usize| trips[at].as_secs_f64() * 1e6;
+            let (middle, last) = (microseconds(trips.len() / 2), microseconds(trips.len() - 1));
+            let percent = used.as_secs_f64() / time.as_secs_f64() * 100.0;
+            silent.found = [
+                Figure { value: middle, p99: last, p999: last },
+                Figure { value: percent, ..Figure::default() },
+            ];
+        }
+        self.rounds += 1;
         Ok(())
     }
-}
 
-/// How many messages take `wanted`, if `count` took `elapsed`.
-fn scaled(count: u64, elapsed: Duration, wanted: Duration) -> u64 {
-    let scaled = u128::from(count) * wanted.as_nanos() / elapsed.as_nanos().max(1);
-    u64::try_from(scaled).unwrap_or(u64::MAX).clamp(100, 100_000_000)
-}
-
-/// Of sorted nanoseconds, in microseconds.
-fn percentile(sorted: &[u32], percent: usize) -> f64 {
-    sorted.get(sorted.len() * percent / 100).map_or(f64::NAN, |&nanoseconds| f64::from(nanoseconds) / 1e3)
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_unstable_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
-struct Table {
-    title: &'static str,
-    work: Work,
-    limit: Contender,
-    series: Vec<Series>,
-}
-
-fn tables(arguments: &Arguments) -> io::Result<Vec<Table>> {
-    use Contender::{PingPong, Shmq, ShmqDefault, ShmqTyped, Spinning, SpinningPaced, Textbook};
-    let mut tables = Vec::new();
-    if let Some(cores) = Cores::two()? {
-        let title = "64 B one way, capacity 1024, two cores";
-        let contenders = [Shmq, ShmqDefault, ShmqTyped, Textbook, Spinning, SpinningPaced];
-        tables.push(Table::start(title, Work::OneWay, cores, &contenders, arguments)?);
-        let title = "64 B round trip, capacity 2, two cores";
-        let contenders = [Shmq, ShmqDefault, ShmqTyped, Textbook, PingPong, Spinning];
-        tables.push(Table::start(title, Work::RoundTrip, cores, &contenders, arguments)?);
-    }
-    let title = "64 B round trip, capacity 2, one core";
-    tables.push(Table::start(title, Work::RoundTrip, Cores::one()?, &[Shmq, Textbook, PingPong], arguments)?);
-    Ok(tables)
-}
-
-impl Table {
-    /// The last of the contenders is the limit for the others.
-    fn start(
-        title: &'static str,
-        work: Work,
-        cores: Cores,
-        contenders: &[Contender],
-        arguments: &Arguments,
-    ) -> io::Result<Self> {
-        let limit = *contenders.last().ok_or(io::ErrorKind::InvalidInput)?;
-        let exact = contenders.iter().any(|contender| contender.label() == arguments.only);
-        let wanted = contenders.iter().filter(|contender| {
-            let label = contender.label();
-            if exact { label == arguments.only } else { label.contains(&arguments.only) }
-        });
-        let series = wanted.map(|&contender| Series::start(contender, work, cores));
-        Ok(Self { title, work, limit, series: series.collect::<io::Result<_>>()? })
-    }
-
-    fn series(&self, contender: Contender) -> Option<&Series> {
-        self.series.iter().find(|series| series.contender == contender)
-    }
-
-    /// The median over the rounds of `one`'s figure divided by `other`'s.
-    fn ratio(&self, one: Contender, other: Contender) -> Option<f64> {
-        let rounds = self.series(one)?.figures.iter().zip(&self.series(other)?.figures);
-        Some(median(rounds.map(|(one, other)| one.value / other.value)))
-    }
-
-    fn print(&self, out: &mut impl Write) -> io::Result<()> {
-        let Self { title, limit, work, .. } = self;
-        let [unit, mean, tail] = match work {
-            Work::OneWay => ["M msg/s", "", ""],
-            Work::RoundTrip => ["p50 us", "mean", "p99"],
-        };
-        let against = format!("/ {}", limit.label());
-        writeln!(
-            out,
-            "\n{title:<40} {unit:>8} {:>18} {mean:>7} {tail:>7} {:>10} {against:>22}",
-            "", "/ textbook"
-        )?;
-        for series in &self.series {
-            let values = || series.figures.iter().map(|figure| figure.value);
-            let least = values().fold(f64::INFINITY, f64::min);
-            let most = values().fold(0.0, f64::max);
-            let range = format!("({least:.2} to {most:.2})");
-            let of_trips = |pick: fn(&Figure) -> f64| match work {
-                Work::OneWay => String::new(),
-                Work::RoundTrip => format!("{:.2}", median(series.figures.iter().map(pick))),
-            };
-            let ratio =
-                |to| self.ratio(series.contender, to).map_or(String::new(), |ratio| format!("{ratio:.3}"));
-            writeln!(
-                out,
-                "  {:<38} {:>8.2} {range:>18} {:>7} {:>7} {:>10} {:>22}",
-                series.contender.label(),
-                median(values()),
-                of_trips(|figure| figure.mean),
-                of_trips(|figure| figure.tail),
-                ratio(Contender::Textbook),
-                ratio(*limit),
-            )?;
+    /// Starts a session, unless the other table has.
+    fn add(&mut self, label: &'static str) -> io::Result<()> {
+        if self.sessions.iter().all(|silent| silent.label != label) {
+            let session = Session::start(contender(label, 64)?, Work::RoundTrip, self.cores)?;
+            self.sessions.push(Silent { label, session, found: Default::default(), taken: [0; 2] });
         }
         Ok(())
     }
+
+    /// The figure for one of the two tables. Measures all first if it was taken before.
+    fn take(&mut self, label: &str, table: usize) -> io::Result<Figure> {
+        let at = self.sessions.iter().position(|silent| silent.label == label);
+        let at = at.ok_or(io::ErrorKind::NotFound)?;
+        if self.sessions[at].taken[table] == self.rounds {
+            self.measure()?;
+        }
+        self.sessions[at].taken[table] = self.rounds;
+        Ok(self.sessions[at].found[table])
+    }
 }
 
-/// Prints the goals and whether all of them are met that were measured.
-fn goals(tables: &[Table], out: &mut impl Write) -> io::Result<bool> {
-    writeln!(out)?;
-    let mut met = true;
-    for contender in [Contender::Shmq, Contender::ShmqDefault] {
-        let two_cores = tables.iter().filter(|table| table.limit != Contender::PingPong);
-        for table in two_cores {
-            let goal = if table.work == Work::OneWay { THROUGHPUT_GOAL } else { ROUND_TRIP_GOAL };
-            let Some(ratio) = table.ratio(contender, Contender::Textbook) else { continue };
-            let (good, sign) = match table.work {
-                Work::OneWay => (ratio >= goal, "at least"),
-                Work::RoundTrip => (ratio < goal, "under"),
-            };
-            let verdict = if good { "met" } else { "MISSED" };
-            met &= good;
-            let title = table.title;
-            let label = contender.label();
-            writeln!(out, "goal {verdict}: {title}, {label}: {ratio:.3} x the textbook, {sign} {goal}")?;
+#[expect(clippy::disallowed_methods, reason = "nothing is waited for: the silence itself is what is wanted")]
+fn be_silent(time: Duration) {
+    std::thread::sleep(time);
+}
+
+/// Round trips after a second of silence, and what the other process used during it.
+fn silent(cores: Cores) -> [Table<'static>; 2] {
+    let empty = Silence { sessions: Vec::new(), cores, rounds: 0 };
+    let silence = Rc::new(RefCell::new(empty));
+    let labels = ["shmq", "textbook", PING_PONG];
+    let series = |table: usize| {
+        let silence = Rc::clone(&silence);
+        labels.map(move |label| {
+            let silence = Rc::clone(&silence);
+            Series::new(label, move || {
+                silence.borrow_mut().add(label)?;
+                Ok(Box::new(move |_| silence.borrow_mut().take(label, table)))
+            })
+        })
+    };
+    [Table::new(ASLEEP, Unit::Trip, series(0)), Table::new(BLOCKED, Unit::Percent, series(1))]
+}
+
+/// A series of pairs of calls: `start` makes what times so many of them.
+fn pairs<F>(label: String, start: impl FnOnce() -> io::Result<F> + 'static) -> Series<'static>
+where
+    F: FnMut(u64) -> io::Result<Duration> + 'static,
+{
+    Series::new(label, move || {
+        let mut time = start()?;
+        Ok(Box::new(move |turn| {
+            Cores::one()?.pin()?;
+            let (mut count, mut elapsed) = (0_u32, Duration::ZERO);
+            while elapsed < turn {
+                elapsed += time(u64::from(PAIRS))?;
+                count += 1;
+            }
+            let pairs = f64::from(count) * f64::from(PAIRS);
+            Ok(Figure { value: elapsed.as_secs_f64() * 1e9 / pairs, ..Figure::default() })
+        }))
+    })
+}
+
+/// Pairs of calls between two looks at the clock.
+const PAIRS: u32 = 20_000;
+
+fn costs() -> Table<'static> {
+    let queue = |max: Option<usize>| {
+        move || {
+            let mut options = QueueOptions::new();
+            options.capacity(1024);
+            if let Some(max) = max {
+                options.max_message(max);
+            }
+            let queue: ByteQueue = options.anonymous::<()>()?.into();
+            Ok(move |count| {
+                time_pairs(count, |message, got| {
+                    queue.put(message)?;
+                    Ok(queue.get_into(got).map(drop)?)
+                })
+            })
         }
+    };
+    let held = || {
+        let queue = ByteQueue::new(1024)?;
+        Ok(move |count| {
+            let (producer, consumer) = (queue.producer()?, queue.consumer()?);
+            time_pairs(count, |message, got| {
+                producer.put(message)?;
+                Ok(consumer.get_into(got).map(drop)?)
+            })
+        })
+    };
+    let limit = || {
+        let locks = BareLocks::new()?;
+        Ok(move |count| time_pairs(count, |message, got| locks.put_and_get(message, got)))
+    };
+    let textbook = || {
+        let textbook = Textbook::create(&format!("cost-{}", std::process::id()), 1024, 64)?;
+        Ok(move |count| {
+            time_pairs(count, |message, got| {
+                textbook.put(message)?;
+                textbook.get_into(got).map(drop)
+            })
+        })
+    };
+    let series = [
+        pairs("shmq".to_owned(), queue(None)),
+        pairs("shmq, max_message 64".to_owned(), queue(Some(64))),
+        pairs("shmq, exclusive ends".to_owned(), held),
+        pairs("textbook".to_owned(), textbook),
+        pairs("two locks and a copy".to_owned(), limit),
+    ];
+    Table::new(COST, Unit::Cost, series)
+}
+
+fn depths() -> Table<'static> {
+    fn depth<Q: DeepQueue + 'static>(name: &str, waiting: usize) -> Series<'static> {
+        pairs(format!("{name}, {waiting} waiting"), move || {
+            let mut deep = Deep::<Q>::new(MILLION + 1, waiting)?;
+            Ok(move |count| deep.time(count))
+        })
     }
-    Ok(met)
+    let series = [
+        depth::<ByteQueue>("shmq", 1),
+        depth::<ByteQueue>("shmq", 1000),
+        depth::<ByteQueue>("shmq", MILLION),
+        depth::<SpinningRing>(SPINNING, 1),
+        depth::<SpinningRing>(SPINNING, MILLION),
+    ];
+    Table::new(DEPTH, Unit::Cost, series)
 }

@@ -4,7 +4,7 @@ use std::ptr::NonNull;
 
 use loom::sync::{Arc, Mutex};
 
-use crate::layout::{Ends, Lane, Live};
+use crate::layout::{Ends, Geometry, Kind, Lane, Live, Place};
 use crate::ring::Shape;
 use crate::sys::lease::{Identity, Lease, Locks};
 use crate::sys::region::Region;
@@ -14,7 +14,7 @@ pub(crate) struct Segment {
     pub(crate) ends: Ends,
     live: Live,
     ring: NonNull<u8>,
-    pub(crate) shape: Shape,
+    pub(crate) geometry: Geometry,
     pub(crate) locks: Locks,
 }
 
@@ -31,7 +31,14 @@ impl Segment {
             ends: Ends::new(),
             live: Live::new(),
             ring: NonNull::from(ring).cast(),
-            shape,
+            geometry: Geometry {
+                kind: Kind::Queue,
+                persistent: false,
+                anonymous: false,
+                nonce: 0,
+                schema: String::new(),
+                shape,
+            },
             locks: Arc::new(Mutex::default()),
         })
     }
@@ -39,7 +46,7 @@ impl Segment {
 
 impl Drop for Segment {
     fn drop(&mut self) {
-        let words = NonNull::slice_from_raw_parts(self.ring.cast::<u64>(), self.shape.room() / 8);
+        let words = NonNull::slice_from_raw_parts(self.ring.cast::<u64>(), self.geometry.shape.room() / 8);
         // SAFETY: leaked by `new` with this length; the last user is gone.
         drop(unsafe { Box::from_raw(words.as_ptr()) });
     }
@@ -52,17 +59,17 @@ pub(crate) struct Attachment {
 }
 
 impl Attachment {
-    pub(crate) fn ends(&self, _: Lane) -> &Ends {
-        &self.segment.ends
+    pub(crate) fn geometry(&self) -> &Geometry {
+        &self.segment.geometry
     }
 
     pub(crate) fn live(&self) -> &Live {
         &self.segment.live
     }
 
-    pub(crate) fn ring(&self, _: Lane) -> Region<'_> {
+    pub(crate) fn channel(&self, place: Place) -> (&Ends, Region<'_>) {
         // SAFETY: allocated with `room` bytes, aligned to 8, freed after the last process is gone.
-        unsafe { Region::new(self.segment.ring, self.segment.shape.room()) }
+        (&self.segment.ends, unsafe { Region::new(self.segment.ring, place.room) })
     }
 
     pub(crate) fn identity(&self) -> std::io::Result<Identity> {
@@ -73,7 +80,7 @@ impl Attachment {
         unreachable!("the rings of the models are bounded")
     }
 
-    pub(crate) fn free(&self, _: Lane, _: (usize, usize)) {
+    pub(crate) fn free(&self, _: Lane, _: (usize, usize)) -> bool {
         unreachable!("the rings of the models are bounded")
     }
 

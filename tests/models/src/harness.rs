@@ -7,9 +7,10 @@ use loom::sync::Arc;
 
 use crate::attachment::Attachment;
 pub(crate) use crate::attachment::Segment;
-use crate::channel::{Channel, Port, Turn};
+use crate::channel::{Channel, Held, Once, Port};
 use crate::deadline::Deadline;
 use crate::error::{GetError, PutError};
+use crate::layout::Lane;
 use crate::ring::Message;
 use crate::sync::holds::Key;
 use crate::sync::mutex::{Mutex, Refused, Taken};
@@ -60,7 +61,8 @@ impl Process {
     pub(crate) fn try_attach(segment: &Arc<Segment>, description: u32, id: u32) -> Option<Arc<Self>> {
         let lease = Lease::join(&segment.locks, description, id, |id| segment.ends.bury(id))?;
         let attachment = Attachment { segment: segment.clone(), lease };
-        Some(Arc::new(Self { attachment, port: Port::new(segment.shape) }))
+        let port = Port::new(&attachment, Lane::First, None);
+        Some(Arc::new(Self { attachment, port }))
     }
 
     pub(crate) fn channel(&self) -> Channel<'_> {
@@ -82,11 +84,11 @@ impl Process {
     }
 
     pub(crate) fn put(&self, message: u8) -> Result<(), PutError> {
-        self.channel().put(Turn::Once, &[message], Deadline::Never)
+        self.channel().put(Once, &[message], Deadline::Never)
     }
 
     pub(crate) fn get(&self) -> Result<u8, GetError> {
-        self.channel().get(Turn::Once, Deadline::Never, byte)
+        self.channel().get(Once, Deadline::Never, byte)
     }
 
     /// Locks the put end, puts a message or does not come so far, and dies with the lock. Whether there is
@@ -129,18 +131,18 @@ impl Process {
     }
 
     /// Holds the put end, under an identity of this process; `None` if the channel is closed.
-    pub(crate) fn hold_put(&self) -> Option<Turn> {
+    pub(crate) fn hold_put(&self) -> Option<Held> {
         match self.channel().hold_put(Deadline::Never) {
-            Ok((me, _)) => Some(Turn::Held(me)),
+            Ok((me, _)) => Some(Held(me)),
             Err(PutError::Closed) => None,
             Err(error) => panic!("{error}"),
         }
     }
 
     /// Holds the get end.
-    pub(crate) fn hold_get(&self) -> Turn {
+    pub(crate) fn hold_get(&self) -> Held {
         let (me, _) = self.channel().hold_get(Deadline::Never).unwrap();
-        Turn::Held(me)
+        Held(me)
     }
 }
 

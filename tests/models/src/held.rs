@@ -3,7 +3,7 @@
 use loom::sync::Arc;
 use loom::thread::{self, JoinHandle};
 
-use crate::channel::Turn;
+use crate::channel::Once;
 use crate::deadline::Deadline;
 use crate::error::{GetError, PutError};
 use crate::harness::{Process, Segment, byte, explore, explore_with_deaths};
@@ -168,7 +168,7 @@ fn whoever_waits_for_a_held_end_is_woken_when_it_is_free() {
 // Batches
 
 fn batch(process: &Process, messages: &[&[u8]]) {
-    let put = process.channel().put_many(Turn::Once, messages.iter().copied(), Deadline::Never);
+    let put = process.channel().put_many(Once, messages.iter().copied(), Deadline::Never);
     assert!(put.is_ok());
 }
 
@@ -190,7 +190,7 @@ fn taking_two_at_once_wakes_two_sleeping_producers() {
         batch(&process, &[&[1], &[2]]);
         let puts = [producer(&segment, 1, 7), producer(&segment, 2, 9)];
         let mut got = Vec::new();
-        let count = process.channel().get_many(Turn::Once, 2, Deadline::Never, |message| {
+        let count = process.channel().get_many(Once, 2, Deadline::Never, |message| {
             got.push(byte(message)?);
             Ok(())
         });

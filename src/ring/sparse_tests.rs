@@ -1,0 +1,308 @@
+//! A sparse ring against a `VecDeque`: two processes that go on step by step in any order, and are killed anywhere.
+
+use std::collections::VecDeque;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::tests::{Memory, message};
+use super::*;
+
+/// A part of the ring: offset and length.
+type Part = (usize, usize);
+
+/// How far the owner of the put end has come.
+enum Putting {
+    Idle,
+    /// There is memory for the next of `lens`.
+    Allocated(Run, Vec<usize>),
+    Written(Run),
+}
+
+/// How far the owner of the get end has come.
+enum Getting {
+    Idle,
+    Taken(Run),
+    /// What is to be freed.
+    Committed(VecDeque<Part>),
+    /// It has been, and nobody has said so.
+    Freed,
+}
+
+/// A ring, which of its chunks have memory, and who is in the middle of what.
+struct World {
+    memory: Memory,
+    chunks: Vec<bool>,
+    model: VecDeque<Vec<u8>>,
+    putting: Putting,
+    getting: Getting,
+    /// Written and not committed.
+    run: Vec<Vec<u8>>,
+    number: usize,
+    /// The last owner died: the next one takes over.
+    dead_put: bool,
+    dead_get: bool,
+}
+
+impl World {
+    fn new(max_message: usize, spare: usize) -> Self {
+        let ring_len = 4 * CHUNK + 2 * slot_len(max_message) + spare * UNIT;
+        let memory = Memory::new(UNBOUNDED, max_message, ring_len);
+        let chunks = vec![false; memory.shape.room().div_ceil(CHUNK)];
+        Self {
+            memory,
+            chunks,
+            model: VecDeque::new(),
+            putting: Putting::Idle,
+            getting: Getting::Idle,
+            run: Vec::new(),
+            number: 0,
+            dead_put: false,
+            dead_get: false,
+        }
+    }
+
+    /// As the kernel does: whole chunks, and what had no memory reads as zeroes.
+    fn set_memory(&mut self, (offset, len): Part, has: bool) {
+        assert!(offset.is_multiple_of(CHUNK) && offset + len <= self.memory.shape.room(), "{offset} {len}");
+        for chunk in offset / CHUNK..(offset + len).div_ceil(CHUNK) {
+            self.chunks[chunk] = has;
+        }
+        if !has {
+            self.memory.words[offset / UNIT..(offset + len) / UNIT].fill(0);
+        }
+    }
+
+    fn assert_has_memory(&self, offset: usize, len: usize) {
+        let touched = &self.chunks[offset / CHUNK..(offset + slot_len(len)).div_ceil(CHUNK)];
+        assert!(touched.iter().all(|has| *has), "no memory for {len} at {offset}: {:?}", self.chunks);
+    }
+
+    fn allocate(&mut self, run: Run, len: usize) {
+        if let Some(part) = self.memory.ring().unallocated(&run, len) {
+            self.set_memory(part, true);
+        }
+    }
+
+    /// One step of whoever puts; `lens` are those of the run that it begins.
+    fn go_on_putting(&mut self, lens: &[usize]) {
+        match std::mem::replace(&mut self.putting, Putting::Idle) {
+            Putting::Idle => {
+                let ring = self.memory.ring();
+                if std::mem::take(&mut self.dead_put) {
+                    ring.refresh_put();
+                }
+                let run = ring.tail();
+                let room = ring.has_room_after(&run) || ring.look_for_room_after(&run).expect("sound");
+                if room {
+                    self.allocate(run, lens[0]);
+                    self.putting = Putting::Allocated(run, lens.to_vec());
+                } else {
+                    let waits =
+                        !self.model.is_empty() || self.dead_get || !matches!(self.getting, Getting::Idle);
+                    assert!(waits, "an empty ring has no room");
+                }
+            }
+            Putting::Allocated(run, mut lens) => {
+                let len = lens.remove(0);
+                self.assert_has_memory(run.next.offset(), len);
+                self.number += 1;
+                let written = message(self.number, len);
+                let ring = self.memory.ring();
+                let run = ring.write(run, &written).expect("sound");
+                let room = ring.has_room_after(&run) || ring.look_for_room_after(&run).expect("sound");
+                self.run.push(written);
+                self.putting = if let (true, Some(next)) = (room, lens.first()) {
+                    self.allocate(run, *next);
+                    Putting::Allocated(run, lens)
+                } else {
+                    Putting::Written(run)
+                };
+            }
+            Putting::Written(run) => {
+                self.memory.ring().commit_put(run);
+                self.model.extend(self.run.drain(..));
+            }
+        }
+    }
+
+    /// One step of whoever gets, up to `count` at a time.
+    fn go_on_getting(&mut self, count: u32) {
+        match std::mem::replace(&mut self.getting, Getting::Idle) {
+            Getting::Idle => {
+                let ring = self.memory.ring();
+                if std::mem::take(&mut self.dead_get) {
+                    ring.refresh_get();
+                    if let Some(parts) = ring.reclaimable() {
+                        self.getting = Getting::Committed(parts.into());
+                        return;
+                    }
+                }
+                let known = ring.first_known();
+                let first = if known.is_some() { known } else { ring.look_for_first().expect("sound") };
+                let Some(mut last) = first else {
+                    assert!(self.model.is_empty(), "messages are lost");
+                    return;
+                };
+                let mut bytes = vec![Vec::new()];
+                last.append_to(&mut bytes[0]).expect("inside").expect("memory");
+                while last.run().messages() < count
+                    && let Some(next) = ring.following(&last).expect("sound")
+                {
+                    last = next;
+                    bytes.push(Vec::new());
+                    last.append_to(bytes.last_mut().expect("just pushed")).expect("inside").expect("memory");
+                }
+                let expected: Vec<_> = self.model.iter().take(bytes.len()).cloned().collect();
+                assert_eq!(bytes, expected);
+                self.getting = Getting::Taken(last.run());
+            }
+            Getting::Taken(run) => {
+                let ring = self.memory.ring();
+                ring.commit_get(run);
+                let parts = ring.reclaimable();
+                self.model.drain(..run.messages() as usize);
+                if let Some(parts) = parts {
+                    self.getting = Getting::Committed(parts.into());
+                }
+            }
+            Getting::Committed(mut parts) => {
+                self.getting = match parts.pop_front() {
+                    Some(part) => {
+                        self.set_memory(part, false);
+                        Getting::Committed(parts)
+                    }
+                    None => Getting::Freed,
+                };
+            }
+            Getting::Freed => self.memory.ring().reclaimed(),
+        }
+    }
+
+    fn kill_putter(&mut self) {
+        self.putting = Putting::Idle;
+        self.run.clear();
+        self.dead_put = true;
+    }
+
+    fn kill_getter(&mut self) {
+        self.getting = Getting::Idle;
+        self.dead_get = true;
+    }
+
+    fn check_sizes(&mut self) {
+        let ring = self.memory.ring();
+        assert_eq!(ring.len(), self.model.len());
+        assert_eq!(ring.looks_empty(), self.model.is_empty());
+        assert!(!ring.looks_full());
+        ring.check().expect("sound");
+    }
+
+    fn drain(&mut self) {
+        while !self.model.is_empty() || self.dead_get || !matches!(self.getting, Getting::Idle) {
+            self.go_on_getting(3);
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Put(Vec<usize>),
+    Get(u32),
+    KillPutter,
+    KillGetter,
+}
+
+fn steps(max_message: usize, deaths: u32) -> impl Strategy<Value = Vec<Step>> {
+    // Lengths with which slots end at the same places in each lap, and such with which they do not.
+    let len = prop_oneof![Just(0), Just(max_message), Just(8.min(max_message)), 0..=max_message];
+    let step = prop_oneof![
+        24 => vec(len, 1..4).prop_map(Step::Put),
+        24 => (1_u32..6).prop_map(Step::Get),
+        deaths => Just(Step::KillPutter),
+        deaths => Just(Step::KillGetter),
+    ];
+    vec(step, 0..600)
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_and_read_has_memory_and_survives_every_death(
+        (max, spare, steps) in (0_usize..200).prop_flat_map(|max| (Just(max), 0_usize..20, steps(max, 1)))
+    ) {
+        let mut world = World::new(max, spare);
+        for step in steps {
+            match step {
+                Step::Put(lens) => world.go_on_putting(&lens),
+                Step::Get(count) => world.go_on_getting(count),
+                Step::KillPutter => world.kill_putter(),
+                Step::KillGetter => world.kill_getter(),
+            }
+            world.check_sizes();
+        }
+        world.drain();
+        // It goes on as if nothing had been.
+        world.kill_putter();
+        for _ in 0..4 * world.chunks.len() {
+            for _ in 0..3 {
+                world.go_on_putting(&[max]);
+            }
+            world.drain();
+        }
+    }
+
+    /// Nobody dies: an empty ring has no more memory than the chunk of its cursors.
+    #[test]
+    fn what_has_been_got_has_no_memory(
+        (max, spare, steps) in (0_usize..200).prop_flat_map(|max| (Just(max), 0_usize..20, steps(max, 0)))
+    ) {
+        let mut world = World::new(max, spare);
+        for step in steps {
+            match step {
+                Step::Put(lens) => world.go_on_putting(&lens),
+                Step::Get(count) => world.go_on_getting(count),
+                Step::KillPutter | Step::KillGetter => {}
+            }
+        }
+        while !matches!(world.putting, Putting::Idle) {
+            world.go_on_putting(&[0]);
+        }
+        world.drain();
+        prop_assert!(world.chunks.iter().filter(|has| **has).count() <= 1, "{:?}", world.chunks);
+    }
+
+    #[test]
+    fn any_words_whatever_are_an_error_or_an_ordinary_result(
+        words in any::<[u64; 5]>(),
+        near: bool,
+        fill: u64,
+        len in 0_usize..=100,
+    ) {
+        let mut world = World::new(100, 3);
+        world.memory.words.fill(fill);
+        let mask = if near { 0x0000_0003_0000_007f } else { u64::MAX };
+        let Memory { put, get, .. } = &world.memory;
+        let places = [&put.cursor, &get.cursor, &put.other_seen, &get.other_seen, &get.extent];
+        for (place, word) in places.into_iter().zip(words) {
+            place.store(word & mask, Ordering::Relaxed);
+        }
+        for _ in 0..10 {
+            let ring = world.memory.ring();
+            let (room, tail) = (ring.shape.room(), ring.tail());
+            if let Some((offset, len)) = ring.unallocated(&tail, len) {
+                prop_assert!(offset < room && len <= room - offset);
+            }
+            // Behind the end of the file there is nothing that could be freed.
+            for (offset, len) in ring.reclaimable().into_iter().flatten() {
+                prop_assert!(offset <= room && len <= LONGEST_RING);
+            }
+            ring.reclaimed();
+            _ = world.memory.put(&message(1, len));
+            _ = world.memory.get();
+            let ring = world.memory.ring();
+            _ = (ring.len(), ring.looks_empty(), ring.looks_full());
+            ring.refresh_get();
+            ring.refresh_put();
+        }
+    }
+}
