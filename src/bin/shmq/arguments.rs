@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-const BEFORE: &str = "\
+const AFTER: &str = "\
 Examples:
   shmq create jobs --capacity 1000    make a queue that stays until it is removed
   seq 9 | shmq put jobs               put nine messages, one for each line
@@ -26,7 +26,7 @@ Colours are for terminals only; NO_COLOR=1 turns them off.";
 /// A queue lies in shared memory (/dev/shm) under its name. Looking at one (ls, stat, peek, watch) never takes a
 /// message and never delays those who use it. No command removes a queue, but for rm and gc.
 #[derive(Debug, Parser)]
-#[command(name = "shmq", version, after_help = BEFORE, max_term_width = 100)]
+#[command(name = "shmq", version, after_help = AFTER, max_term_width = 100)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) action: Action,
@@ -47,12 +47,27 @@ pub(crate) enum Action {
     /// Put messages into a queue: each line of the input, or those given as arguments
     Put(Put),
     /// Take messages from a queue and print them, one a line, until the queue is closed
+    ///
+    /// A message is removed from the queue only when it has been written, and, if the output is a pipe, when its reader
+    /// has read it: what is not printed stays in the queue. When the reader has gone, get ends. Killed in between, it
+    /// leaves the message where it was, and the next one gets it again.
+    ///
+    /// A reader that takes its time does not hold up others who get from this queue for more than 100 ms: then the
+    /// message is removed while it is still on its way. Should the reader go without reading it before get ends, it
+    /// is printed on standard error.
+    ///
+    /// On a terminal what cannot be printed is shown as an escape (\n, \xNN); anywhere else messages come out as they are.
     Get(Get),
     /// Take all messages that are in a queue now, print them, and end
+    ///
+    /// It takes them as get does: what its reader does not read stays in the queue.
     Drain(Drain),
     /// Remove queues by name, even while they are used, and their messages
     Rm(Rm),
     /// Remove what crashes have left behind and nobody is attached to
+    ///
+    /// Queues that are to stay (made with shmq create, or persistent in a program) are not removed, nor is what is
+    /// broken: that is for rm.
     Gc(Gc),
     /// Print a script that teaches a shell to complete this command
     ///
@@ -149,15 +164,6 @@ pub(crate) struct Put {
     pub(crate) timeout: Option<Duration>,
 }
 
-/// A message is removed from the queue only when it has been written, and, if the output is a pipe, when its reader
-/// has read it: what is not printed stays in the queue. When the reader has gone, get ends. Killed in between, it
-/// leaves the message where it was, and the next one gets it again.
-///
-/// A reader that takes its time does not hold up others who get from this queue for more than 100 ms: then the
-/// message is removed while it is still on its way. Should the reader go without reading it before get ends, it
-/// is printed on standard error.
-///
-/// On a terminal what cannot be printed is shown as an escape (\n, \xNN); anywhere else messages come out as they are.
 #[derive(Args, Debug)]
 pub(crate) struct Get {
     /// Which queue

@@ -229,7 +229,10 @@ pub(crate) struct User {
 
 impl fmt::Display for User {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.pid, safe(&self.command))?;
+        /// Characters of the command line: enough to tell processes from each other.
+        const SHOWN: usize = 60;
+        let command: String = safe(&self.command).chars().take(SHOWN).collect();
+        write!(f, "{} {command}", self.pid)?;
         if self.stopped { f.write_str(" (stopped: kill -CONT lets it go on)") } else { Ok(()) }
     }
 }
@@ -255,11 +258,11 @@ pub(crate) fn users(name: &str) -> Vec<User> {
             if !String::from_utf8_lossy(&maps).lines().any(maps_it) {
                 return None;
             }
-            let command = fs::read(process.join("comm")).unwrap_or_default();
+            let command = fs::read(process.join("cmdline")).unwrap_or_default();
             let status = fs::read_to_string(process.join("status")).unwrap_or_default();
             Some(User {
                 pid,
-                command: String::from_utf8_lossy(&command).trim_end().to_owned(),
+                command: String::from_utf8_lossy(&command).replace('\0', " ").trim_end().to_owned(),
                 stopped: status.lines().any(|line| line.starts_with("State:\tT")),
             })
         })
