@@ -1,16 +1,18 @@
 //! `Value` and `Array`: nothing is torn, nothing is counted twice or lost, and a death with the guard is told once.
 
 use std::fmt::Debug;
+use std::fs::File;
 use std::mem::forget;
+use std::os::unix::fs::FileExt;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytemuck::Pod;
 use shmq::{Array, OpenError, Queue, QueueOptions, Value};
 
 use crate::harness::{
-    Random, Record, Role, Stage, assert_about, assert_prompt, crash, exists, fork, hear, ms, nap, say, timed,
-    until,
+    Random, Record, Role, Stage, assert_about, assert_prompt, crash, exists, fork, hear, ms, nap, object,
+    say, timed, until,
 };
 
 pub(crate) const ROLES: &[(&str, Role)] = &[
@@ -236,7 +238,8 @@ fn no_value_is_torn() {
         let value = Value::create(&stage.name(), values[0]).unwrap();
         let mut child = stage.child("shared_state::flips", &[value.name(), &size_of::<T>().to_string()]);
         child.heard("flips");
-        for round in 0..20_000_usize {
+        let start = Instant::now();
+        for round in (0..usize::MAX).take_while(|_| start.elapsed() < ms(100)) {
             let seen = value.get();
             assert!(values.contains(&seen), "torn: {seen:?}");
             if round % 64 == 0 {
@@ -501,11 +504,16 @@ fn forks_with_the_guard(arguments: &[String]) {
     **guard.as_mut().unwrap() = [2; 16];
     let inherited = fork(|| {
         // Its drop neither writes nor unlocks; and it is the parent who has the lock, not this thread.
-        drop(guard.take());
+        let mut guard = guard.take().unwrap();
+        *guard = [9; 16];
+        drop(guard);
         let (refused, took) = timed(|| value.lock_timeout(ms(20)).is_none());
         i32::from(!(refused && took >= ms(20)))
     });
     assert_eq!(inherited.wait(), 0);
+    let mut written = [0; 8];
+    File::open(object(value.name())).unwrap().read_exact_at(&mut written, 4096).unwrap();
+    assert_eq!(u64::from_ne_bytes(written), 1, "the child has written");
     let refused = fork(|| {
         let again = Value::<Long>::open(value.name()).unwrap();
         i32::from(again.lock_timeout(ms(5)).is_some())
@@ -529,11 +537,7 @@ fn forks_with_the_guard(arguments: &[String]) {
 /// A process walked through the change of a value, and killed at each instruction.
 #[cfg(target_arch = "x86_64")]
 mod every_instant {
-    use std::fs::File;
-    use std::os::unix::fs::FileExt;
-
     use super::*;
-    use crate::harness::object;
     use crate::instants::{Moment, Route, Victim};
     use crate::instants_court::{Log, Place, Trial, hold_court, play};
 
