@@ -329,7 +329,7 @@ impl<'a> Report<'a> {
     ///
     /// # Errors
     /// A message was lost, torn or reordered, or something else failed.
-    pub fn run(mut self, options: &Options, out: &mut impl io::Write) -> io::Result<bool> {
+    pub fn run(&mut self, options: &Options, out: &mut impl io::Write) -> io::Result<bool> {
         self.choose(&options.only);
         let heading = heading(self.command, options);
         let mut wanted: Vec<_> = self

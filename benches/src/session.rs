@@ -25,7 +25,7 @@ const PORTION: u64 = 256;
 /// The cores of a session's processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cores {
-    /// This process on the first, all others on the second.
+    /// This process on the first, with all others that get; those that put, and who answers, on the second.
     Pinned(usize, usize),
     /// Each process where the kernel puts it.
     Free,
@@ -65,9 +65,12 @@ impl Cores {
         }
     }
 
-    fn pin_far(self) -> io::Result<()> {
+    fn pin_other(self, place: &Place) -> io::Result<()> {
         match self {
-            Self::Pinned(_, far) => raw::pin(&[far]),
+            Self::Pinned(near, far) => {
+                let with_near = matches!(place.work, Work::OneWay { .. }) && !place.puts;
+                raw::pin(&[if with_near { near } else { far }])
+            }
             Self::Free => Ok(()),
         }
     }
@@ -86,7 +89,7 @@ fn allowed() -> io::Result<&'static [usize]> {
 /// each measurement, from a common start.
 ///
 /// One way, this process is one of those that get; in a round trip, it asks and the other answers. The drop
-/// ends the other processes. Once all are there, all names are deleted: nothing is left in /dev/shm even if
+/// ends the other processes, between measurements. Once all are there, all names are deleted: nothing is left in /dev/shm even if
 /// this process is killed.
 pub struct Session {
     near: Box<dyn Side>,
@@ -218,16 +221,15 @@ impl Session {
     }
 }
 
+/// Lets the others end by themselves: some leave files behind if they are killed.
 impl Drop for Session {
     fn drop(&mut self) {
-        if self.threads.is_empty() {
-            return;
-        }
         self.control.announce(Control::OVER);
         for thread in self.threads.drain(..) {
             // It ends the process if it fails.
             _ = thread.join();
         }
+        self.watch.await_end();
     }
 }
 
@@ -288,24 +290,21 @@ impl Role {
             Work::OneWay { producers, consumers } => format!("{producers} {consumers}"),
             Work::RoundTrip => "0 0".to_owned(),
         };
-        let core = match cores {
-            Cores::Pinned(_, far) => far.to_string(),
-            Cores::Free => "free".to_owned(),
+        let cores = match cores {
+            Cores::Pinned(near, far) => format!("{near} {far}"),
+            Cores::Free => "free free".to_owned(),
         };
         let (size, label) = (contender.size, contender.label);
-        format!("{index} {core} {parent} {name} {work} {capacity} {puts} {size} {ticket} {label}")
+        format!("{index} {cores} {parent} {name} {work} {capacity} {puts} {size} {ticket} {label}")
     }
 
     fn parse<'a>(text: &str, contenders: &'a [Contender]) -> Option<(Self, &'a Contender)> {
-        let mut words = text.splitn(11, ' ');
+        let mut words = text.splitn(12, ' ');
         let mut next = || words.next();
         let index = next()?.parse().ok()?;
-        let core = next()?;
-        let cores = if core == "free" {
-            Cores::Free
-        } else {
-            let core = core.parse().ok()?;
-            Cores::Pinned(core, core)
+        let cores = match (next()?.parse(), next()?.parse()) {
+            (Ok(near), Ok(far)) => Cores::Pinned(near, far),
+            _ => Cores::Free,
         };
         let parent = next()?.parse().ok()?;
         let name = next()?.to_owned();
@@ -329,7 +328,7 @@ impl Role {
 
     fn play(self, contender: &Contender) -> io::Result<()> {
         let Self { index, cores, place, .. } = self;
-        cores.pin_far()?;
+        cores.pin_other(&place)?;
         let mut far = contender.meet(&place, false)?;
         let control = Control(Segment::open(&control_object(&place.name))?);
         control.0.word(Control::ATTACHED).fetch_add(1, Release);

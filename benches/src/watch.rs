@@ -45,6 +45,15 @@ impl Watch {
         Ok(watch)
     }
 
+    /// Waits a moment for those who are about to end by themselves.
+    pub(crate) fn await_end(&self) {
+        let until = Instant::now() + Duration::from_secs(1);
+        let lives = |child: &mut Child| matches!(child.try_wait(), Ok(None));
+        while self.shared.lock().children.iter_mut().any(lives) && Instant::now() < until {
+            thread::yield_now();
+        }
+    }
+
     /// Does `work`, which must not take long and needs the other processes.
     pub(crate) fn during<R>(&self, work: impl FnOnce() -> R) -> R {
         self.shared.set(Some(Instant::now() + LONGEST));

@@ -32,8 +32,10 @@ const TRIP: &str = "64 B round trip, two cores";
 const ONE_CORE: &str = "64 B round trip, one core";
 const ASLEEP: &str = "64 B round trip after 1 s of silence";
 const BLOCKED: &str = "processor used while blocked";
-const TWO: &str = "64 B, 2 producers, 2 consumers";
-const SIXTEEN: &str = "64 B, 16 producers, 16 consumers";
+const TWO: &str = "64 B, 2 producers on one core, 2 consumers on the other";
+const TWO_FREE: &str = "64 B, 2 producers, 2 consumers, not pinned";
+const SIXTEEN: &str = "64 B, 16 producers on one core, 16 consumers on the other";
+const SIXTEEN_FREE: &str = "64 B, 16 producers, 16 consumers, not pinned";
 const LONG: &str = "64 KiB one way";
 const LONGER: &str = "1 MiB one way";
 const COST: &str = "64 B put and get, one process";
@@ -47,7 +49,7 @@ const PING_PONG: &str = "futex ping-pong";
 fn main() -> ExitCode {
     play_role(&CONTENDERS);
     let done = Options::parse(7).and_then(|options| {
-        let report = Report {
+        let mut report = Report {
             name: "compare",
             command: "cargo run --release -p shmq-benches --bin compare",
             tables: tables()?,
@@ -84,7 +86,9 @@ fn goals() -> Vec<Goal> {
         Goal::new(LONG, "shmq", &[SPINNING], AtLeast(0.95)),
         Goal::new(LONGER, "shmq", &[SPINNING], AtLeast(0.95)),
         Goal::new(TWO, "shmq", &[CROSSBEAM], AtLeast(1.2)),
+        Goal::new(TWO_FREE, "shmq", &[CROSSBEAM], AtLeast(1.2)),
         Goal { against: (ONE_WAY, &["shmq"]), ..Goal::new(SIXTEEN, "shmq", &[], AtLeast(0.5)) },
+        Goal { against: (ONE_WAY, &["shmq"]), ..Goal::new(SIXTEEN_FREE, "shmq", &[], AtLeast(0.5)) },
         Goal::new(COST, "shmq", &["two locks and a copy"], AtMost(2.5)),
         Goal::new(BLOCKED, "shmq", &[], Under(0.1)),
         Goal::new(DEPTH, "shmq, 1000000 waiting", &["shmq, 1 waiting"], AtMost(1.1)),
@@ -106,9 +110,10 @@ fn tables() -> io::Result<Vec<Table<'static>>> {
     let stream = |title, size, unit, labels: &[&'static str]| {
         Ok::<_, io::Error>(Table::new(title, unit, series(size, Work::STREAM, two_cores, unit, labels)?))
     };
-    let many = |title, each, labels: &[&'static str]| {
+    let many = |title, each, cores| {
         let work = Work::OneWay { producers: each, consumers: each };
-        let series = series(64, work, Cores::Free, Unit::Messages, labels)?;
+        let labels = ["shmq", "shmq, batches of 64", "textbook", CROSSBEAM];
+        let series = series(64, work, cores, Unit::Messages, &labels)?;
         Ok::<_, io::Error>(Table::new(title, Unit::Messages, series))
     };
     let trips = |title, cores, labels: &[&'static str]| {
@@ -135,8 +140,10 @@ fn tables() -> io::Result<Vec<Table<'static>>> {
         stream(ONE_WAY, 64, Unit::Messages, &streams)?,
         stream(LONG, 64 * KIB, Unit::Gigabytes, &lengthy)?,
         stream(LONGER, MIB, Unit::Gigabytes, &lengthy)?,
-        many(TWO, 2, &["shmq", "shmq, batches of 64", "textbook", CROSSBEAM])?,
-        many(SIXTEEN, 16, &["shmq", "shmq, batches of 64", "textbook", CROSSBEAM])?,
+        many(TWO, 2, two_cores)?,
+        many(TWO_FREE, 2, Cores::Free)?,
+        many(SIXTEEN, 16, two_cores)?,
+        many(SIXTEEN_FREE, 16, Cores::Free)?,
         trips(TRIP, two_cores, &asked)?,
         trips(ONE_CORE, one_core, &["shmq", "textbook", CROSSBEAM, PING_PONG])?,
         asleep,
