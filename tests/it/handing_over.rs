@@ -1,7 +1,6 @@
 //! Ends and queues that go from process to process in messages.
 
 use std::cell::Cell;
-use std::fs;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
@@ -32,6 +31,7 @@ pub(crate) const ROLES: &[(&str, Role)] = &[
     ("handing_over::serves", serves),
     ("handing_over::asks", asks),
     ("handing_over::packs", packs),
+    ("handing_over::exits", exits),
     ("handing_over::takes_both", takes_both),
     ("handing_over::sends_32", sends_32),
     ("handing_over::packs_and_forks", packs_and_forks),
@@ -262,12 +262,7 @@ fn packs(arguments: &[String]) {
     let ends = Queue::<Sender<u8>>::open(&arguments[0]).unwrap();
     let end = ends.get().unwrap();
     ends.put(&end).unwrap();
-    // Both ends of one that nobody else has.
-    let (receiver, sender) = shmq::simplex::<u8>().unwrap();
-    let nobody = (encode(&receiver), encode(&sender));
-    let name = name_of(&sender);
-    drop((end, receiver, sender, nobody));
-    assert!(exists(&name));
+    drop(end);
     say("packed");
     hear();
     if arguments[1] == "crashes" {
@@ -279,34 +274,22 @@ fn packs(arguments: &[String]) {
 fn a_process_that_exits_leaves_nothing_of_what_it_sent_and_dropped() {
     let stage = Stage::new();
     let name = stage.name();
-    let ends = Queue::<Sender<u8>>::create(&name, 4).unwrap();
-    let (_receiver, sender) = shmq::simplex::<u8>().unwrap();
-    let before = made_up();
-    ends.put(&sender).unwrap();
-    let mut child = stage.child("handing_over::packs", &[&name, "exits"]);
-    child.heard("packed");
-    let pid = child.pid();
-    let kept = held_by(pid);
-    assert!(!kept.is_empty());
+    let mut child = stage.child("handing_over::exits", &[&name]);
+    child.heard("dropped");
+    assert!(exists(&name));
     child.tell("go");
     child.finish();
-    let left: Vec<_> = kept.into_iter().filter(|name| !before.contains(name) && exists(name)).collect();
-    assert!(left.is_empty(), "{left:?}");
+    assert!(!exists(&name));
 }
 
-fn made_up() -> Vec<String> {
-    crate::harness::names_beginning_with("anon-")
-}
-
-/// The names of the segments of which a process has descriptors.
-fn held_by(pid: i32) -> Vec<String> {
-    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
-    let targets = descriptors.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
-    let names = targets.filter_map(|path| Some(path.to_str()?.strip_prefix("/dev/shm/shmq.")?.to_owned()));
-    let mut names: Vec<_> = names.filter(|name| name.starts_with("anon-")).collect();
-    names.sort();
-    names.dedup();
-    names
+fn exits(arguments: &[String]) {
+    let here = Connection::<u8, u8>::create(&arguments[0]).unwrap();
+    let ends = Queue::<Connection<u8, u8>>::new(4).unwrap();
+    ends.put(&here).unwrap();
+    _ = encode(&here);
+    drop((here, ends));
+    say("dropped");
+    hear();
 }
 
 /// The parent sends both ends to another process and goes on living.

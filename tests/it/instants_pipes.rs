@@ -46,6 +46,8 @@ enum Before {
     OnItsWay,
     /// Nobody any more, and nobody has found that out.
     Gone,
+    /// Somebody else, who sends a last message and goes while the victim is stopped.
+    Other,
 }
 
 /// A call to be killed and stopped in.
@@ -103,13 +105,20 @@ const CALLS: &[Call] = &[
         run: |has| assert!(matches!(has.here.recv_nowait(), Err(GetError::Closed))),
         ..HAS
     },
+    Call {
+        name: "recv_nowait amid the last message",
+        before: Before::Other,
+        run: |has| assert!(matches!(has.here.recv_nowait(), Ok(OLD) | Err(GetError::Empty))),
+        ..HAS
+    },
 ];
 
 /// What was sent before the call.
 const OLD: u64 = 1;
 
 /// Places of the record: where those who were told something begin, and what others have done.
-const PACKED: u64 = 1000;
+const READY: u64 = 1000;
+const GO: u64 = 1001;
 
 /// Everybody in one trial but the victim.
 struct Scene<'a> {
@@ -119,7 +128,7 @@ struct Scene<'a> {
     ends: Queue<Far>,
     /// Writes down what it receives, until the end of file.
     reader: RefCell<Option<Forked>>,
-    packer: Option<Forked>,
+    other: RefCell<Option<Forked>>,
     record: Record,
 }
 
@@ -130,23 +139,31 @@ impl<'a> Scene<'a> {
         let file = File::open(object(name)).expect("it has its name");
         let ends = Queue::new(1).expect("there is space");
         let record = Record::new();
-        let packer = (call.before == Before::OnItsWay).then(|| {
-            let packer = fork(|| {
+        let other = matches!(call.before, Before::OnItsWay | Before::Other).then(|| {
+            let other = fork(|| {
                 let there = Far::open(name).expect("it is free");
-                there.send(&OLD).expect("there is room");
+                let send = || there.send(&OLD).expect("there is room");
+                if call.before == Before::Other {
+                    record.set(READY, 1);
+                    until("it is told to go", || record.get(GO) == 1);
+                    send();
+                    return 0;
+                }
+                send();
                 ends.put(&there).expect("there is room");
                 drop(there);
-                record.set(PACKED, 1);
+                record.set(READY, 1);
                 nap(ms(60_000));
                 1
             });
-            until("it is packed", || record.get(PACKED) == 1);
-            packer
+            until("the other one is ready", || record.get(READY) == 1);
+            other
         });
         if call.before == Before::Gone {
             drop(Far::open(name).expect("it is free"));
         }
-        let scene = Self { call, here, file, ends, reader: RefCell::new(None), packer, record };
+        let scene =
+            Self { call, here, file, ends, reader: RefCell::new(None), other: RefCell::new(other), record };
         if call.asleep {
             scene.read();
         }
@@ -210,11 +227,11 @@ impl<'a> Scene<'a> {
     fn audit(self, ended: bool, name: &str, log: Option<&Log>) {
         let mut sent = match self.call.before {
             Before::Has | Before::OnItsWay => vec![OLD],
-            Before::Unopened | Before::Gone => vec![],
+            Before::Unopened | Before::Gone | Before::Other => vec![],
         };
-        if let Some(packer) = &self.packer {
-            // It may not have arrived: then it is the packer's.
-            packer.kill();
+        if let Some(other) = self.other.take() {
+            // What has not arrived is the other one's.
+            other.kill();
         }
         // Nor can it arrive any more.
         if let Ok(there) = self.ends.get_nowait() {
@@ -243,7 +260,9 @@ impl<'a> Scene<'a> {
         }
         let got: Vec<_> = self.record.numbers().collect();
         let all = [&sent[..], self.call.sends].concat();
-        assert!(got == all || (got == sent && !ended), "{got:?} instead of {all:?}");
+        // What the victim has not received.
+        let last = self.call.before == Before::Other && got == [OLD];
+        assert!(got == all || (got == sent && !ended) || last, "{got:?} instead of {all:?}");
         assert!(matches!(self.here.recv_nowait(), Err(GetError::Closed)));
         assert!(matches!(self.here.send_nowait(&1), Err(PutError::Closed)));
         drop(self);
@@ -266,7 +285,11 @@ fn stop_at(call: &Call, route: &Route, moment: Moment, number: u64, name: &str, 
     let mut victim = scene.victim();
     victim.go(route, moment, |bytes| scene.look(bytes), None);
     victim.stop(number.is_multiple_of(3));
-    if call.before == Before::Gone {
+    if call.before == Before::Other {
+        scene.record.set(GO, 1);
+        let other = scene.other.take().expect("it waits for that");
+        assert_eq!(other.wait(), 0);
+    } else if call.before == Before::Gone {
         // Whoever looks meanwhile finds it as well.
         assert!(matches!(scene.here.recv_nowait(), Err(GetError::Closed)));
         assert!(matches!(scene.here.send_nowait(&1), Err(PutError::Closed)));
