@@ -140,21 +140,24 @@ impl<'a> Series<'a> {
         Self::new(contender.label, move || {
             let mut session = Session::start(contender, work, cores)?;
             let mut count = 200;
-            // Twice: the first time is the first.
-            for _ in 0..2 {
+            // The first times are the slowest.
+            for _ in 0..4 {
                 count = scaled(count, session.time(count)?, Duration::from_millis(20));
             }
             let size = contender.size;
             Ok(Box::new(move |turn| {
-                let mut trips = Vec::new();
-                count = scaled(count, session.time(count)?, turn / 8);
-                let now = scaled(count, turn / 8, turn);
-                let elapsed = match work {
-                    Work::OneWay { .. } => session.time(now)?,
-                    Work::RoundTrip => session.time_each(now, &mut trips)?,
-                };
-                count = scaled(now, elapsed, turn / 8);
-                figure(unit, now, size, elapsed, &mut trips)
+                let (mut done, mut elapsed, mut trips) = (0, Duration::ZERO, Vec::new());
+                // In parts: a count that was right a moment ago may take a hundred times as long when the machine
+                // is busy.
+                while elapsed < turn {
+                    let part = match work {
+                        Work::OneWay { .. } => session.time(count)?,
+                        Work::RoundTrip => session.time_each(count, &mut trips)?,
+                    };
+                    (done, elapsed) = (done + count, elapsed + part);
+                    count = scaled(count, part, turn / PARTS);
+                }
+                figure(unit, done, size, elapsed, &mut trips)
             }))
         })
     }
@@ -213,11 +216,14 @@ fn figure(unit: Unit, count: u64, size: usize, elapsed: Duration, trips: &mut [u
     Ok(Figure { value, ..Figure::default() })
 }
 
+/// About how many parts a turn has.
+const PARTS: u32 = 6;
+
 /// How many messages take `wanted`, if `count` took `elapsed`.
 fn scaled(count: u64, elapsed: Duration, wanted: Duration) -> u64 {
     let scaled = u128::from(count) * wanted.as_nanos() / elapsed.as_nanos().max(1);
-    // No more than so many times: one slow moment says little.
-    u64::try_from(scaled).unwrap_or(u64::MAX).clamp(20, count.saturating_mul(1000).min(100_000_000))
+    // No more than so many times: one fast moment says little.
+    u64::try_from(scaled).unwrap_or(u64::MAX).clamp(20, count.saturating_mul(10).clamp(20, 100_000_000))
 }
 
 /// Of sorted nanoseconds, in microseconds.
@@ -343,9 +349,10 @@ impl<'a> Report<'a> {
         }
         for round in 0..options.rounds {
             for series in &mut wanted {
+                // So that it is known who is measured, should it take too long.
+                eprint!("\r\x1b[Kround {} of {}: {}", round + 1, options.rounds, series.label);
                 series.measure(options.turn)?;
             }
-            eprint!("\rround {} of {}", round + 1, options.rounds);
         }
         eprintln!();
         let (goals, met) = self.goals();

@@ -314,7 +314,8 @@ fn costs() -> Table<'static> {
         Ok(move |count| time_pairs(count, |message, got| locks.put_and_get(message, got)))
     };
     let textbook = || {
-        let textbook = Textbook::create(&format!("cost-{}", std::process::id()), 1024, 64)?;
+        let mut textbook = Textbook::create(&format!("cost-{}", std::process::id()), 1024, 64)?;
+        textbook.unlink()?;
         Ok(move |count| {
             time_pairs(count, |message, got| {
                 textbook.put(message)?;
