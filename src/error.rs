@@ -8,7 +8,6 @@ use std::io;
 pub(crate) const NOT_A_FILE: &str = "it is not a regular file";
 
 /// Why a queue could not be created, opened or removed.
-#[derive(Debug)]
 #[non_exhaustive]
 pub enum OpenError {
     /// The name breaks the rules for names.
@@ -84,7 +83,7 @@ impl fmt::Display for OpenError {
             ),
             Self::NotFound { name } => write!(
                 f,
-                "there is no queue named {name:?}; make it with create or open_or_create, and keep a handle: it \
+                "there is nothing named {name:?} to open; make it with create or open_or_create, and keep a handle: it \
                  goes with its last handle unless it is persistent"
             ),
             Self::NotShmq { name, reason } => {
@@ -157,7 +156,6 @@ impl From<OpenError> for io::Error {
 }
 
 /// Why a message was not put. It was borrowed, so nothing is lost.
-#[derive(Debug)]
 #[non_exhaustive]
 pub enum PutError {
     /// The queue was full, or its put end taken, until the deadline.
@@ -232,7 +230,6 @@ impl From<PutError> for io::Error {
 }
 
 /// Why no message was returned.
-#[derive(Debug)]
 #[non_exhaustive]
 pub enum GetError {
     /// The queue was empty, or its get end taken, until the deadline.
@@ -314,6 +311,28 @@ impl From<GetError> for io::Error {
         };
         Self::new(kind, error)
     }
+}
+
+/// `Debug` is what a program shows whose `main` returns an error, or that unwraps one: it is the name and the text.
+macro_rules! debug_tells {
+    ($($error:ident { $($variant:ident),* })*) => {
+        $(impl fmt::Debug for $error {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let variant = match self {
+                    $(Self::$variant { .. } => stringify!($variant),)*
+                };
+                write!(f, "{variant}: {self}")
+            }
+        })*
+    };
+}
+
+debug_tells! {
+    OpenError {
+        InvalidName, InvalidOptions, AlreadyExists, NotFound, NotShmq, Mismatch, NoSpace, PermissionDenied, Io
+    }
+    PutError { Full, Closed, TooLong, Encode, NoSpace, Corrupt, Io }
+    GetError { Empty, Closed, TooLong, BufferTooShort, Decode, Corrupt, Io }
 }
 
 /// How far a [`put_many`](crate::Queue::put_many) came, and what stopped it.

@@ -1,6 +1,53 @@
-//! A queue between processes, in shared memory, that a crash cannot break.
+//! Queues and pipes between processes, in shared memory, that a crash cannot break.
 //!
-//! See [`Queue`] for a first program, `docs/design.md` for how it works.
+//! What Python programmers know as `multiprocessing.Queue` and `Pipe`, for Rust services on Linux, typed by serde.
+//!
+//! ```
+//! let jobs = shmq::Queue::<(u32, String)>::create(&format!("jobs-{}", std::process::id()), 100)?;
+//! // Another process does the same with its name.
+//! let worker = shmq::Queue::<(u32, String)>::open(jobs.name())?;
+//!
+//! jobs.put(&(1, "resize".into()))?;
+//! jobs.close();
+//! for (id, job) in &worker {
+//!     assert_eq!((id, &*job), (1, "resize"));
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # What there is
+//!
+//! | for | use |
+//! |---|---|
+//! | items from many processes to many, each to one | [`Queue`]; raw bytes: [`ByteQueue`]; more to set: [`QueueOptions`] |
+//! | a conversation of two | [`pipe`], [`simplex`], [`Connection`], [`Sender`], [`Receiver`] |
+//! | waiting on several of them | [`wait`] |
+//! | many items at once, or an end for oneself | [`Queue::put_many`], [`Queue::get_many`], [`Queue::producer`], [`Queue::consumer`] |
+//! | long messages without a copy | [`ByteQueue::put_with`], [`ByteQueue::get_with`] |
+//! | numbers and plain structs that processes share | [`Value`], [`Array`] |
+//! | looking at what there is, live or dead | [`list`], [`inspect`], [`peek`], [`remove`], [`remove_stale`], and the command `shmq` |
+//!
+//! # Names and lifetime
+//!
+//! Everything has a name in /dev/shm, made up or given. **It goes with its last handle**, unread messages with it, unless
+//! it is [`persistent`](QueueOptions::persistent). If everybody attached crashed, it stays for whoever opens it, and `create`
+//! replaces it.
+//!
+//! # Time
+//!
+//! Every call that blocks has a `_timeout` form. Zero is the `_nowait` form, `Duration::MAX` is for ever. A timeout covers
+//! everything, also another process that is stopped in the middle of a call; it never ends early.
+//!
+//! # Crashes
+//!
+//! A process may be killed at any instruction. Nobody else hangs; only the messages in its own hands are lost; an end that it
+//! held is taken over. `get` is at-most-once delivery, [`ByteQueue::get_with`] at-least-once. An item that a process took and
+//! never reported with [`Queue::task_done`] shows in [`Stats`].
+//!
+//! # fork
+//!
+//! A child may use the handles that it inherits. Guards ([`Producer`], [`Consumer`], those of [`Value`] and [`Array`]) are void in
+//! it.
 
 mod access;
 mod admin;

@@ -214,7 +214,9 @@ impl<T> Queue<T> {
 
     /// Blocks until every item put before this call has had its [`task_done`](Self::task_done).
     ///
-    /// It waits for ever for an item whose consumer died: see [`join_timeout`](Self::join_timeout).
+    /// It counts: a `task_done` for a later item stands in for an earlier one that is still in work. While others keep
+    /// putting, it finds its end up to 50 ms late. It waits for ever for an item whose consumer died: see
+    /// [`join_timeout`](Self::join_timeout).
     pub fn join(&self) {
         self.bytes.join();
     }
@@ -375,7 +377,7 @@ impl<T: DeserializeOwned> Queue<T> {
     ///
     /// # Errors
     /// Those of [`get`](Self::get). If one of them cannot be decoded, the error has the items before it, its bytes,
-    /// and the bytes of those after it.
+    /// and the bytes of those after it. (A panic in `Deserialize` loses what this call took.)
     pub fn get_many(&self, max: usize) -> Result<Vec<T>, GetManyError<T>> {
         self.get_many_until(max, Deadline::Never)
     }
