@@ -6,14 +6,14 @@
 //!
 //! Python programmers know it as the program that shows that a queue may be filled long before its consumers
 //! start, and that no number comes twice or not at all. There the numbers wait in the memory of the process that
-//! put them, and pass one by one through a pipe. Here they all lie in shared memory, allocated when the queue is
-//! created; so the queue is told that the messages are small. Who gets which number is for the system to decide.
+//! put them, and pass one by one through a pipe. Here they all lie in shared memory, of which the queue takes as much as it
+//! needs. Who gets which number is for the system to decide.
 
 #![expect(clippy::print_stdout, reason = "a program, not a library")]
 
 use std::error::Error;
 
-use shmq::{GetError, Queue, QueueOptions};
+use shmq::{GetError, Queue};
 
 const CONSUMERS: u32 = 3;
 const EACH: u32 = 50_000;
@@ -22,7 +22,7 @@ const ALL: u32 = CONSUMERS * EACH;
 fn main() -> Result<(), Box<dyn Error>> {
     procspawn::init();
 
-    let numbers: Queue<u32> = QueueOptions::new().capacity(ALL as usize).max_message(8).anonymous()?;
+    let numbers: Queue<u32> = Queue::unbounded()?;
     for number in 0..ALL {
         numbers.put(&number)?;
     }

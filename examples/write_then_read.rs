@@ -21,7 +21,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     procspawn::init();
 
     // The queue lives as long as somebody has a handle: the children get clones, and this one stays.
-    let queue = Queue::new(10)?;
+    let queue = Queue::unbounded()?;
 
     let writer = procspawn::spawn(queue.clone(), |queue| write(&queue).map_err(|error| error.to_string()));
     // The first `?` is for the process, the second one for what its function returned.

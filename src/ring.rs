@@ -407,6 +407,10 @@ impl<'a> Ring<'a> {
 
     /// The chunks behind the head that still have memory: up to two ranges of offset and length. For the owner of the
     /// get end of a sparse ring.
+    ///
+    /// A run that goes once around, for which only a ring of nearly its least length is short enough, is not seen here:
+    /// its memory stays until the next lap. It must not be freed afterwards either, because producers take an empty ring
+    /// whose chunks begin at its tail for free.
     pub(crate) fn reclaimable(&self) -> Option<[(usize, usize); 2]> {
         let room = self.shape.room();
         let from = usize::try_from(self.get.extent.load(Ordering::Relaxed)).unwrap_or(0).min(room);

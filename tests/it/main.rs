@@ -12,6 +12,8 @@ mod broken;
 #[cfg(test)]
 mod death;
 #[cfg(test)]
+mod faces;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod fire;

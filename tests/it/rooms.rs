@@ -33,20 +33,25 @@ fn floor(room: &str) -> Option<usize> {
 }
 
 /// A source file: the path of its module, and its text without comments and literals.
-struct Source {
-    file: PathBuf,
+pub(crate) struct Source {
+    pub(crate) file: PathBuf,
     module: Vec<String>,
-    tokens: Vec<String>,
+    pub(crate) tokens: Vec<String>,
 }
 
 impl Source {
+    /// A file that is not there.
+    pub(crate) fn read(text: &str) -> Self {
+        Self { file: PathBuf::new(), module: Vec::new(), tokens: tokens(text) }
+    }
+
     /// The file or directory right under `src/`; tests beside a file belong to it.
     fn room(&self) -> &str {
         self.module.first().map_or("lib", String::as_str)
     }
 }
 
-fn sources() -> Vec<Source> {
+pub(crate) fn sources() -> Vec<Source> {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut sources = Vec::new();
     let mut directories = vec![src.clone()];
