@@ -21,7 +21,7 @@ const MIB: usize = 1024 * KIB;
 pub const BATCH: usize = 64;
 
 /// Everybody who is measured here, in the order of the tables.
-pub static CONTENDERS: [Contender; 35] = [
+pub static CONTENDERS: [Contender; 36] = [
     Contender::new::<Bytes<64, 0>>("shmq"),
     Contender::new::<Bytes<64, 64>>("shmq, max_message 64"),
     Contender::new::<Typed>("shmq, typed"),
@@ -34,6 +34,7 @@ pub static CONTENDERS: [Contender; 35] = [
     Contender::duplex::<PingPong>("futex ping-pong"),
     Contender::new::<Spinning<64, false>>("spinning ring"),
     Contender::new::<Spinning<64, true>>("spinning ring, paced"),
+    Contender::new::<LongRing>("spinning ring, paced, as long as shmq's"),
     Contender::new::<Bytes<8, 0>>("shmq"),
     Contender::new::<Held<8>>("shmq, exclusive ends"),
     Contender::new::<Batches<8>>("shmq, batches of 64"),
@@ -355,6 +356,47 @@ impl<const N: usize, const PACED: bool> Link for Spinning<N, PACED> {
     #[inline]
     fn receive(&mut self, item: &mut Self::Item) -> io::Result<()> {
         whole::<N>(self.0.get_into(item))
+    }
+}
+
+/// A `SpinningRing` that takes as much memory as a queue with the default `max_message`, and holds no more messages than
+/// the others.
+struct LongRing(Spinning<64, true>);
+
+/// A little more than 9 MiB.
+const LONG_RING: usize = 1 << 17;
+
+impl LongRing {
+    fn new(mut ring: SpinningRing, place: &Place) -> Self {
+        ring.hold_at_most(place.capacity);
+        ring.look_away(place.capacity / 8);
+        Self(Spinning(ring))
+    }
+}
+
+impl Link for LongRing {
+    type Item = [u8; 64];
+
+    fn create(place: &Place) -> io::Result<Self> {
+        Ok(Self::new(SpinningRing::create(&place.name, LONG_RING, 64)?, place))
+    }
+
+    fn open(place: &Place) -> io::Result<Self> {
+        Ok(Self::new(SpinningRing::open(&place.name)?, place))
+    }
+
+    fn unlink(&mut self) -> io::Result<()> {
+        self.0.unlink()
+    }
+
+    #[inline]
+    fn send(&mut self, item: &Self::Item) -> io::Result<()> {
+        self.0.send(item)
+    }
+
+    #[inline]
+    fn receive(&mut self, item: &mut Self::Item) -> io::Result<()> {
+        self.0.receive(item)
     }
 }
 

@@ -32,6 +32,8 @@ pub struct SpinningRing {
     segment: Segment,
     mask: u64,
     slot_len: usize,
+    /// The most messages that the producer lets wait.
+    most: u64,
     lag: usize,
     tail: u64,
     head_seen: u64,
@@ -78,6 +80,7 @@ impl SpinningRing {
             segment,
             mask: capacity - 1,
             slot_len,
+            most: capacity,
             lag: 0,
             tail,
             head_seen: head,
@@ -93,7 +96,7 @@ impl SpinningRing {
     #[inline]
     pub fn put(&mut self, message: &[u8]) {
         assert!(message.len() <= self.slot_len - PREFIX, "the message is too long");
-        if self.tail - self.head_seen > self.mask {
+        if self.tail - self.head_seen >= self.most {
             self.head_seen = self.change(HEAD, self.head_seen);
         }
         let slot = self.slot(self.tail);
@@ -126,6 +129,12 @@ impl SpinningRing {
     #[expect(clippy::cast_possible_truncation, reason = "a length, in a 64-bit process")]
     pub fn capacity(&self) -> usize {
         self.mask as usize + 1
+    }
+
+    /// Lets no more messages wait than this, though there is room: in a ring that is longer than a processor's
+    /// first cache, the slots to come have left the other side's. For the producer.
+    pub fn hold_at_most(&mut self, messages: usize) {
+        self.most = self.most.min(messages as u64);
     }
 
     /// Lets so many pauses go by before each look at the other side's index, while messages (or room) for

@@ -107,12 +107,12 @@ fn run(contenders: &[Contender]) -> Result<bool, Box<dyn Error>> {
     if let Some(path) = &options.write {
         let panels = [
             Panel {
-                title: "64-byte messages one way, millions each second",
+                title: "64-byte messages one way, millions each second (bars by powers of ten)",
                 unit: "M/s",
                 bars: report.medians(ONE_WAY),
             },
             Panel {
-                title: "64-byte round trip, median, microseconds (less is better)",
+                title: "64-byte round trip, median, microseconds (less is better; bars by powers of ten)",
                 unit: "us",
                 bars: report.medians(TRIP),
             },
