@@ -27,8 +27,10 @@ fn puts_and_gets(arguments: &[String]) {
     while let Ok(timeout) = hear().parse().map(ms) {
         let put = user.call("put_timeout", timeout, || queue.put_timeout(b"x", timeout)).0;
         let got = user.call("get_timeout", timeout, || queue.get_timeout(timeout)).0;
-        let put = put.map_or_else(|error| format!("{error:?}"), |()| "Ok".to_owned());
-        let got = got.map_or_else(|error| format!("{error:?}"), |_| "Ok".to_owned());
+        // `Debug` begins with the variant.
+        let variant = |debug: String| debug.split(':').next().unwrap_or_default().to_owned();
+        let put = put.map_or_else(|error| variant(format!("{error:?}")), |()| "Ok".to_owned());
+        let got = got.map_or_else(|error| variant(format!("{error:?}")), |_| "Ok".to_owned());
         say(&format!("{put} {got}"));
     }
     drop((queue, user));
