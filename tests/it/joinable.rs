@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use shmq::{ByteQueue, Queue};
+use shmq::{ByteQueue, PutError, Queue};
 
 use crate::harness::{
     Role, Stage, assert_about, assert_prompt, assert_woken, fork, ms, nap, say, timed, until,
@@ -251,7 +251,9 @@ fn producer_dies(arguments: &[String]) {
             let there = queue.qsize() as u64;
             assert_eq!(queue.stats().unfinished, there);
             assert_eq!(queue.stats().puts, puts + there);
-            queue.put_nowait(b"more").unwrap();
+            // On a quick machine the victim has filled the queue.
+            let put = queue.put_nowait(b"more");
+            assert!(matches!(put, Ok(()) | Err(PutError::Full)), "{put:?}");
         }
         puts = queue.stats().puts;
         let got = queue.get_many(usize::MAX).unwrap();
