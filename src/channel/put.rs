@@ -1,7 +1,6 @@
 //! Putting: one message, one written in place, or many.
 
 use std::io;
-
 use std::marker::PhantomData;
 
 use super::{Channel, Look, Once, Partly, Patience, Turn, forked, lost};
