@@ -5,7 +5,7 @@ use std::io;
 use crate::channel::{Channel, Turn};
 use crate::deadline::Deadline;
 use crate::error::{GetError, PutError, PutManyError};
-use crate::ring::Message;
+use crate::sys::region::Span;
 
 /// A channel, and whether the end in question is held already.
 #[derive(Clone, Copy)]
@@ -34,11 +34,15 @@ impl Batch {
         Ok(())
     }
 
-    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = &[u8]> + Clone {
-        (0..self.ends.len()).map(|at| {
-            let start = if at == 0 { 0 } else { self.ends[at - 1] };
-            &self.bytes[start..self.ends[at]]
-        })
+    pub(crate) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// The message of that number.
+    #[inline]
+    pub(crate) fn message(&self, at: usize) -> &[u8] {
+        let start = if at == 0 { 0 } else { self.ends[at - 1] };
+        &self.bytes[start..self.ends[at]]
     }
 }
 
@@ -60,10 +64,11 @@ impl<T: Turn> Access<'_, T> {
 
     pub(crate) fn put_many<'m>(
         self,
-        messages: impl ExactSizeIterator<Item = &'m [u8]> + Clone,
+        count: usize,
+        message: impl Fn(usize) -> &'m [u8],
         deadline: Deadline,
     ) -> Result<(), PutManyError> {
-        let put = self.channel.put_many(self.turn, messages, deadline);
+        let put = self.channel.put_many(self.turn, count, message, deadline);
         put.map_err(|(put, error)| PutManyError { put, error })
     }
 
@@ -80,25 +85,21 @@ impl<T: Turn> Access<'_, T> {
             if buffer.len() < len {
                 grow(buffer, len)?;
             }
-            message.copy_to(&mut buffer[..len])?;
+            message.copy_to(buffer);
             Ok(len)
         })
     }
 
     #[inline(always)]
     pub(crate) fn get_into(self, buffer: &mut [u8], deadline: Deadline) -> Result<usize, GetError> {
-        let mut whole = None;
-        let len = self.channel.get(self.turn, deadline, |message| {
-            match buffer.get_mut(..message.len()) {
-                Some(buffer) => message.copy_to(buffer)?,
-                None => whole = Some(to_vec(message)?),
+        let taken = self.channel.get(self.turn, deadline, |message| {
+            if message.len() > buffer.len() {
+                return too_long(message).map(Err);
             }
-            Ok(message.len())
-        })?;
-        match whole {
-            None => Ok(len),
-            Some(message) => Err(GetError::BufferTooShort { message }),
-        }
+            message.copy_to(buffer);
+            Ok(Ok(message.len()))
+        });
+        taken?.map_err(|too_short| *too_short)
     }
 
     #[inline]
@@ -117,7 +118,7 @@ impl<T: Turn> Access<'_, T> {
                 let known = (message.pending as usize).min(max) - messages.len();
                 messages.try_reserve(known).map_err(no_memory)?;
             }
-            messages.push(to_vec(message)?);
+            messages.push(to_vec(message.bytes)?);
             Ok(())
         })?;
         Ok(messages)
@@ -139,14 +140,14 @@ impl<T: Turn> Access<'_, T> {
         let mut batch = Batch::default();
         self.channel.get_many(self.turn, max, deadline, |message| {
             batch.ends.try_reserve(1).map_err(no_memory)?;
-            batch.push(|buffer, _| append(message, buffer).map(|()| buffer.len()))
+            batch.push(|buffer, _| append(message.bytes, buffer).map(|()| buffer.len()))
         })?;
         Ok(batch)
     }
 }
 
 #[inline]
-fn to_vec(message: &Message<'_>) -> Result<Vec<u8>, Box<GetError>> {
+fn to_vec(message: Span<'_>) -> Result<Vec<u8>, Box<GetError>> {
     let mut bytes = Vec::new();
     if message.len() <= SMALL {
         bytes = Vec::with_capacity(message.len());
@@ -159,11 +160,19 @@ fn to_vec(message: &Message<'_>) -> Result<Vec<u8>, Box<GetError>> {
 const SMALL: usize = 64 << 10;
 
 #[inline]
-fn append(message: &Message<'_>, buffer: &mut Vec<u8>) -> Result<(), Box<GetError>> {
+fn append(message: Span<'_>, buffer: &mut Vec<u8>) -> Result<(), Box<GetError>> {
     if message.len() > SMALL {
         buffer.try_reserve_exact(message.len()).map_err(no_memory)?;
     }
-    Ok(message.append_to(buffer)?)
+    message.append_to(buffer);
+    Ok(())
+}
+
+/// The error for a message that is longer than the buffer, which is removed nevertheless.
+#[cold]
+#[inline(never)]
+fn too_long(message: Span<'_>) -> Result<Box<GetError>, Box<GetError>> {
+    to_vec(message).map(|message| Box::new(GetError::BufferTooShort { message }))
 }
 
 #[cold]

@@ -462,7 +462,7 @@ impl ByteQueue {
     }
 
     fn put_many_until(&self, messages: &[&[u8]], deadline: Deadline) -> Result<(), PutManyError> {
-        self.access().put_many(messages.iter().copied(), deadline)
+        self.access().put_many(messages.len(), |at| messages[at], deadline)
     }
 
     #[inline(always)]

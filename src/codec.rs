@@ -16,35 +16,21 @@ thread_local! {
     static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// The calling thread's buffer; a new one where it is in use further up the stack.
-pub(crate) struct Scratch(Vec<u8>);
-
-impl Scratch {
-    #[inline]
-    pub(crate) fn take() -> Self {
-        Self(SCRATCH.try_with(Cell::take).unwrap_or_default())
-    }
-
-    /// As long as it has ever had to be; what is in it means nothing.
-    #[inline]
-    pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
-        &mut self.0
-    }
-
-    /// The first `len` bytes, or all if there are fewer.
-    #[inline]
-    pub(crate) fn first(&self, len: usize) -> &[u8] {
-        self.0.get(..len).unwrap_or(&self.0)
-    }
+/// The calling thread's buffer; a new one where it is in use further up the stack. It is as long as it has ever had to
+/// be, and what is in it means nothing.
+///
+/// No guard gives it back: one that is lost to a panic is allocated again, and cleaning up after everything in between
+/// would cost each call more.
+#[inline]
+pub(crate) fn take_scratch() -> Vec<u8> {
+    SCRATCH.try_with(Cell::take).unwrap_or_default()
 }
 
-impl Drop for Scratch {
-    #[inline]
-    fn drop(&mut self) {
-        if self.0.capacity() <= LARGEST_KEPT {
-            // Gone already while the thread ends: then so is the buffer.
-            _ = SCRATCH.try_with(|scratch| scratch.set(std::mem::take(&mut self.0)));
-        }
+#[inline]
+pub(crate) fn give_back_scratch(buffer: Vec<u8>) {
+    if buffer.capacity() <= LARGEST_KEPT {
+        // Gone already while the thread ends: then so is the buffer.
+        _ = SCRATCH.try_with(|scratch| scratch.set(buffer));
     }
 }
 
@@ -55,8 +41,8 @@ pub(crate) enum Unsuitable {
     Encode(EncodeError),
 }
 
-/// Encodes `item` into `buffer` from `start` on and says where it ends. What else is in the buffer, and how long it
-/// is, means nothing: it grows as needed, and is not cleared between two items.
+/// Encodes `item` into `buffer` from `start` on and says where it ends. What is in the buffer from there on, and how long
+/// it is, means nothing: it grows as needed, and is not cleared between two items.
 #[inline]
 pub(crate) fn encode<T: Serialize + ?Sized>(
     item: &T,
@@ -65,28 +51,49 @@ pub(crate) fn encode<T: Serialize + ?Sized>(
     max: usize,
 ) -> Result<usize, Unsuitable> {
     let remark = RefCell::new(None);
-    let output = Bounded { buffer, start, len: 0, max };
-    match postcard::serialize_with_flavor(&Strict { value: item, remark: &remark }, output) {
-        Ok(len) if len > max => Err(Unsuitable::TooLong { len }),
-        Ok(len) => Ok(start + len),
-        Err(error) => Err(Unsuitable::Encode(EncodeError(remark.take().unwrap_or_else(|| describe(&error))))),
+    let limit = start.saturating_add(max);
+    buffer.truncate(limit);
+    let mut serializer = postcard::Serializer { output: Bounded { buffer, end: start, limit } };
+    let encoded = item.serialize(Watch { inner: &mut serializer, remark: &remark });
+    let end = serializer.output.end;
+    match encoded {
+        Ok(()) if end <= limit => Ok(end),
+        Ok(()) => Err(Unsuitable::TooLong { len: end - start }),
+        Err(refusal) => Err(unsuitable(refusal, remark)),
     }
 }
 
+#[cold]
+fn unsuitable(refusal: Refusal<postcard::Error>, remark: Remark) -> Unsuitable {
+    let text = match *refusal.0 {
+        Ok(error) => remark.into_inner().unwrap_or_else(|| describe(&error)),
+        Err(text) => text,
+    };
+    Unsuitable::Encode(EncodeError(text))
+}
+
 /// Decodes all of `message`.
-#[inline]
+#[inline(always)]
 pub(crate) fn decode<T: DeserializeOwned>(message: &[u8]) -> Result<T, DecodeError> {
-    match postcard::take_from_bytes(message) {
-        Ok((item, [])) => Ok(item),
-        Ok((_, rest)) => Err(DecodeError(format!(
-            "{} bytes are left over; was it put as another type, or with a field that is written but not read \
-             (#[serde(skip_deserializing)])?",
-            rest.len()
-        ))),
+    let mut input = postcard::Deserializer::from_bytes(message);
+    let item = T::deserialize(&mut input).map_err(|error| DecodeError(describe(&error)))?;
+    match input.finalize() {
+        Ok([]) => Ok(item),
+        Ok(rest) => Err(left_over(rest)),
         Err(error) => Err(DecodeError(describe(&error))),
     }
 }
 
+#[cold]
+fn left_over(rest: &[u8]) -> DecodeError {
+    DecodeError(format!(
+        "{} bytes are left over; was it put as another type, or with a field that is written but not read \
+         (#[serde(skip_deserializing)])?",
+        rest.len()
+    ))
+}
+
+#[cold]
 fn describe(error: &postcard::Error) -> String {
     use postcard::Error;
     match error {
@@ -109,32 +116,27 @@ fn describe(error: &postcard::Error) -> String {
     }
 }
 
-/// Writes up to `max` bytes and counts on beyond that, so that the error can tell how long it is.
+/// Writes up to `limit` and counts on beyond that, so that the error can tell how long it is.
 struct Bounded<'a> {
+    /// Never longer than `limit`.
     buffer: &'a mut Vec<u8>,
-    start: usize,
-    len: usize,
-    max: usize,
+    /// Where what has been written, or counted, ends.
+    end: usize,
+    limit: usize,
 }
 
 impl Bounded<'_> {
-    /// Where the next `len` bytes go: none if they are too many.
-    #[inline]
-    fn place(&mut self, len: usize) -> Option<&mut [u8]> {
-        let from = self.start + self.len;
-        self.len = self.len.saturating_add(len);
-        if self.len > self.max {
-            return None;
-        }
-        if self.buffer.len() - from.min(self.buffer.len()) < len {
-            self.grow(from + len);
-        }
-        self.buffer.get_mut(from..from + len)
-    }
-
+    /// What finds no room in the buffer as it is.
     #[cold]
-    fn grow(&mut self, least: usize) {
-        self.buffer.resize(least.max(2 * self.buffer.len()).max(256), 0);
+    #[inline(never)]
+    fn extend_slowly(&mut self, bytes: &[u8]) {
+        let start = self.end;
+        self.end = start.saturating_add(bytes.len());
+        if self.end <= self.limit {
+            let len = self.end.max(2 * self.buffer.len()).max(256).min(self.limit);
+            self.buffer.resize(len, 0);
+            self.buffer[start..self.end].copy_from_slice(bytes);
+        }
     }
 }
 
@@ -143,22 +145,31 @@ impl Flavor for Bounded<'_> {
 
     #[inline]
     fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
-        if let Some([place]) = self.place(1) {
-            *place = byte;
+        match self.buffer.get_mut(self.end) {
+            Some(place) => {
+                *place = byte;
+                self.end += 1;
+            }
+            None => self.extend_slowly(&[byte]),
         }
         Ok(())
     }
 
     #[inline]
     fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
-        if let Some(place) = self.place(bytes.len()) {
-            place.copy_from_slice(bytes);
+        let room = self.buffer.get_mut(self.end..).and_then(|room| room.get_mut(..bytes.len()));
+        match room {
+            Some(place) => {
+                place.copy_from_slice(bytes);
+                self.end += bytes.len();
+            }
+            None => self.extend_slowly(bytes),
         }
         Ok(())
     }
 
     fn finalize(self) -> postcard::Result<usize> {
-        Ok(self.len)
+        Ok(self.end)
     }
 }
 
@@ -177,7 +188,7 @@ type Remark = RefCell<Option<String>>;
 impl<T: Serialize + ?Sized> Serialize for Strict<'_, T> {
     #[inline]
     fn serialize<S: Serializer>(&self, inner: S) -> Result<S::Ok, S::Error> {
-        self.value.serialize(Watch { inner, remark: self.remark }).map_err(|Refusal(error)| match error {
+        self.value.serialize(Watch { inner, remark: self.remark }).map_err(|refusal| match *refusal.0 {
             Ok(inner) => inner,
             Err(text) => {
                 self.remark.borrow_mut().get_or_insert(text);
@@ -187,19 +198,21 @@ impl<T: Serialize + ?Sized> Serialize for Strict<'_, T> {
     }
 }
 
-/// The inner serializer's error, or a text that would be lost in it.
-struct Refusal<E>(Result<E, String>);
+/// The inner serializer's error, or a text that would be lost in it. In a box, so that what each field returns fits into
+/// a register.
+struct Refusal<E>(Box<Result<E, String>>);
 
 impl<E> Refusal<E> {
+    #[cold]
     fn inner(error: E) -> Self {
-        Self(Ok(error))
+        Self(Box::new(Ok(error)))
     }
 
     fn skipped(field: &str) -> Self {
-        Self(Err(format!(
+        Self(Box::new(Err(format!(
             "field `{field}` is skipped (#[serde(skip_serializing_if)]), but postcard writes fields without their \
              names: one that is left out cannot be told from the next; use an Option that is always written"
-        )))
+        ))))
     }
 }
 
@@ -208,13 +221,13 @@ where
     E: ser::Error,
 {
     fn custom<T: fmt::Display>(text: T) -> Self {
-        Self(Err(text.to_string()))
+        Self(Box::new(Err(text.to_string())))
     }
 }
 
 impl<E: fmt::Display> fmt::Display for Refusal<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
+        match &*self.0 {
             Ok(inner) => inner.fmt(f),
             Err(text) => f.write_str(text),
         }

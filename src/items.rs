@@ -7,9 +7,9 @@ use serde::ser::Serialize;
 
 use crate::access::{Access, Batch};
 use crate::channel::Turn;
-use crate::codec::{self, Scratch, Unsuitable};
+use crate::codec::{self, Unsuitable, give_back_scratch, take_scratch};
 use crate::deadline::Deadline;
-use crate::error::{GetError, GetManyError, PutError, PutManyError};
+use crate::error::{DecodeError, GetError, GetManyError, PutError, PutManyError};
 use crate::handover::Sending;
 
 /// Access to a queue whose messages are encoded items.
@@ -30,10 +30,13 @@ impl<T: Serialize, W: Turn> Items<'_, T, W> {
     #[inline]
     pub(crate) fn put(&self, item: &T, deadline: Deadline) -> Result<(), PutError> {
         let sending = Sending::begin();
-        let mut scratch = Scratch::take();
-        let end = codec::encode(item, scratch.buffer(), 0, self.max);
-        let end = end.map_err(|unsuitable| self.refuse(unsuitable))?;
-        self.access.put(scratch.first(end), deadline)?;
+        let mut buffer = take_scratch();
+        let put = match codec::encode(item, &mut buffer, 0, self.max) {
+            Ok(end) => self.access.put(&buffer[..end], deadline),
+            Err(unsuitable) => Err(self.refuse(unsuitable)),
+        };
+        give_back_scratch(buffer);
+        put?;
         let packed = sending.packed();
         sending.sent(packed);
         Ok(())
@@ -51,7 +54,7 @@ impl<T: Serialize, W: Turn> Items<'_, T, W> {
                 packed.push((at + 1, sending.packed()));
             }
         }
-        let result = self.access.put_many(batch.iter(), deadline);
+        let result = self.access.put_many(batch.len(), |at| batch.message(at), deadline);
         let put = result.as_ref().map_or_else(|error| error.put, |()| items.len());
         let with_those = packed.iter().rev().find(|(items, _)| *items <= put);
         sending.sent(with_those.map_or(0, |(_, count)| *count));
@@ -70,20 +73,24 @@ impl<T: Serialize, W: Turn> Items<'_, T, W> {
 impl<T: DeserializeOwned, W: Turn> Items<'_, T, W> {
     #[inline]
     pub(crate) fn get(&self, deadline: Deadline) -> Result<T, GetError> {
-        let mut scratch = Scratch::take();
-        let len = self.access.get_reusing(scratch.buffer(), deadline)?;
-        decode(scratch.first(len))
+        let mut buffer = take_scratch();
+        let item = match self.access.get_reusing(&mut buffer, deadline) {
+            Ok(len) => decode(&buffer[..len]),
+            Err(error) => Err(error),
+        };
+        give_back_scratch(buffer);
+        item
     }
 
     pub(crate) fn get_many(&self, max: usize, deadline: Deadline) -> Result<Vec<T>, GetManyError<T>> {
         let batch = self.access.get_batch(max, deadline)?;
-        let mut messages = batch.iter();
-        let mut got = Vec::with_capacity(messages.len());
-        while let Some(message) = messages.next() {
-            match decode(message) {
+        let mut got = Vec::with_capacity(batch.len());
+        for at in 0..batch.len() {
+            match decode(batch.message(at)) {
                 Ok(item) => got.push(item),
                 Err(error) => {
-                    return Err(GetManyError { got, error, rest: messages.map(<[u8]>::to_vec).collect() });
+                    let rest = (at + 1..batch.len()).map(|at| batch.message(at).to_vec()).collect();
+                    return Err(GetManyError { got, error, rest });
                 }
             }
         }
@@ -91,7 +98,12 @@ impl<T: DeserializeOwned, W: Turn> Items<'_, T, W> {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn decode<T: DeserializeOwned>(message: &[u8]) -> Result<T, GetError> {
-    codec::decode(message).map_err(|error| GetError::Decode { message: message.to_vec(), error })
+    codec::decode(message).map_err(|error| undecodable(message, error))
+}
+
+#[cold]
+fn undecodable(message: &[u8], error: DecodeError) -> GetError {
+    GetError::Decode { message: message.to_vec(), error }
 }

@@ -7,7 +7,7 @@ use std::io;
 
 use crate::atomic::{AtomicU64, Ordering, loom_fence};
 use crate::error::Corrupt;
-use crate::sys::region::Region;
+use crate::sys::region::{Region, Span};
 
 /// Offsets are counted in these, so that 31 bits reach 16 GiB.
 const UNIT: usize = 8;
@@ -30,8 +30,10 @@ pub(crate) const fn slot_len(len: usize) -> usize {
 
 /// What stands before a message of `len` bytes.
 #[inline]
-fn prefix(len: usize) -> Result<u32, Corrupt> {
-    u32::try_from(len).map_err(|_| Corrupt("a message longer than a slot"))
+fn prefix(len: usize) -> u32 {
+    #[expect(clippy::cast_possible_truncation, reason = "no longer than the longest message, which is 1 GiB")]
+    let prefix = len as u32;
+    prefix
 }
 
 /// How far one end has come: which message is next, and where its slot begins.
@@ -263,6 +265,10 @@ impl Shape {
         let gap = head.offset().wrapping_sub(tail.offset());
         // Gaps are multiples of 8: it need not be rounded up.
         let need = PREFIX + self.max_message;
+        // Nothing but the tail's offset is left to be asked where there are some messages and a gap behind them.
+        if !self.is_sparse() && pending.wrapping_sub(1) < self.capacity.wrapping_sub(1) && gap >= need {
+            return tail.offset() < self.ring_len;
+        }
         let fits = if self.is_sparse() {
             // Here `head` is where the allocated chunks begin. The last of them before that is left alone, so that
             // they never meet.
@@ -273,6 +279,22 @@ impl Shape {
             gap >= need
         };
         fits && pending < self.capacity && tail.offset() < self.ring_len
+    }
+
+    /// What of a sparse ring has to be given memory before a message of `len` bytes can be written behind `run`: offset
+    /// and length. For the owner of the put end.
+    ///
+    /// A chunk that the last slot ends in has memory, and keeps it until the head has left it, so nobody needs to write
+    /// down what has been allocated. Killed after allocating: the next put does it again, which changes nothing.
+    #[inline]
+    pub(crate) fn unallocated(&self, run: &Run, len: usize) -> Option<(usize, usize)> {
+        if !self.is_sparse() {
+            return None;
+        }
+        let start = run.next.offset();
+        let from = start.next_multiple_of(CHUNK);
+        let to = (start + slot_len(len)).next_multiple_of(CHUNK).min(self.room());
+        (to > from).then(|| (from, to - from))
     }
 
     #[inline]
@@ -313,9 +335,7 @@ pub(crate) struct Ring<'a> {
 /// A message in the ring, owned by whoever owns the get end's lock.
 #[derive(Clone, Copy)]
 pub(crate) struct Message<'a> {
-    bytes: Region<'a>,
-    offset: usize,
-    len: usize,
+    pub(crate) bytes: Span<'a>,
     /// From the head up to this message and with it.
     run: Run,
     /// How many messages there are from the head on, at least.
@@ -323,32 +343,10 @@ pub(crate) struct Message<'a> {
 }
 
 impl Message<'_> {
-    #[inline]
-    pub(crate) fn len(&self) -> usize {
-        self.len
-    }
-
     /// The messages from the head up to this one and with it.
     #[inline]
     pub(crate) fn run(&self) -> Run {
         self.run
-    }
-
-    /// The first `to.len()` bytes.
-    #[inline]
-    pub(crate) fn copy_to(&self, to: &mut [u8]) -> Result<(), Corrupt> {
-        self.bytes.copy_out(self.offset, to)
-    }
-
-    #[inline]
-    pub(crate) fn append_to(&self, to: &mut Vec<u8>) -> Result<(), Corrupt> {
-        self.bytes.append_to(self.offset, self.len, to)
-    }
-
-    /// Lends the bytes where they lie.
-    #[inline]
-    pub(crate) fn lend<R>(&self, read: impl FnOnce(&[u8]) -> R) -> Result<R, Corrupt> {
-        self.bytes.lend(self.offset, self.len, read)
     }
 }
 
@@ -392,19 +390,6 @@ impl<'a> Ring<'a> {
         Cursor::new(head.number(), freed.min(self.shape.ring_len))
     }
 
-    /// What has to be given memory before a message of `len` bytes can be written behind `run`: offset and length. For
-    /// the owner of the put end of a sparse ring.
-    ///
-    /// A chunk that the last slot ends in has memory, and keeps it until the head has left it, so nobody needs to write
-    /// down what has been allocated. Killed after allocating: the next put does it again, which changes nothing.
-    #[inline]
-    pub(crate) fn unallocated(&self, run: &Run, len: usize) -> Option<(usize, usize)> {
-        let start = run.next.offset();
-        let from = start.next_multiple_of(CHUNK);
-        let to = (start + slot_len(len)).next_multiple_of(CHUNK).min(self.shape.room());
-        (to > from).then(|| (from, to - from))
-    }
-
     /// The chunks behind the head that still have memory: up to two ranges of offset and length. For the owner of the
     /// get end of a sparse ring.
     ///
@@ -446,7 +431,7 @@ impl<'a> Ring<'a> {
     #[inline]
     pub(crate) fn write(&self, run: Run, message: &[u8]) -> Result<Run, Corrupt> {
         let slot = run.next.offset();
-        self.bytes.copy_in(slot, prefix(message.len())?, message)?;
+        self.bytes.copy_in(slot, prefix(message.len()), message)?;
         // A lock or unlock waits until all stores before it are done, and those to the slot wait for lines that the
         // consumer still caches. Asked for some slots ahead, they are here by then.
         self.bytes.expect_write(slot + AHEAD);
@@ -462,7 +447,7 @@ impl<'a> Ring<'a> {
         fill: impl FnOnce(&mut [u8]),
     ) -> Result<Run, Corrupt> {
         let slot = run.next.offset();
-        self.bytes.lend_mut(slot, prefix(len)?, len, fill)?;
+        self.bytes.lend_mut(slot, prefix(len), len, fill)?;
         Ok(self.extend(run, len))
     }
 
@@ -490,27 +475,37 @@ impl<'a> Ring<'a> {
         matches!(self.shape.pending(self.get.own(), seen), Ok(1..))
     }
 
-    /// The oldest message, as far as the owner of the get end knows. For that owner.
-    #[inline]
-    pub(crate) fn first_known(&self) -> Option<Message<'a>> {
+    /// The oldest message. Where the owner of the get end, who calls, knows of none, `may_look` says whether to look at
+    /// the other side.
+    #[inline(always)]
+    pub(crate) fn first(&self, may_look: impl FnOnce() -> bool) -> Result<Option<Message<'a>>, Corrupt> {
         let head = self.get.own();
         let seen = Cursor(self.get.other_seen.load(Ordering::Relaxed));
-        let pending = seen.number().wrapping_sub(head.number());
+        let mut pending = seen.number().wrapping_sub(head.number());
         // Other words that make no sense together are found by the look at the other side.
         if pending == 0 || pending > self.shape.capacity {
-            return None;
+            if !may_look() {
+                return Ok(None);
+            }
+            let tail = self.put.load();
+            pending = self.shape.pending(head, tail)?;
+            self.get.other_seen.store(tail.0, Ordering::Relaxed);
+            if pending == 0 {
+                return Ok(None);
+            }
         }
-        self.message(Run::at(head), pending).ok()
+        self.message(Run::at(head), pending).map(Some)
+    }
+
+    /// The oldest message, as far as the owner of the get end knows. For that owner.
+    pub(crate) fn first_known(&self) -> Option<Message<'a>> {
+        self.first(|| false).ok().flatten()
     }
 
     /// The oldest message, by a look at the other side. For the owner of the get end.
-    #[inline]
     pub(crate) fn look_for_first(&self) -> Result<Option<Message<'a>>, Corrupt> {
-        let head = self.get.own();
-        let tail = self.put.load();
-        let pending = self.shape.pending(head, tail)?;
-        self.get.other_seen.store(tail.0, Ordering::Relaxed);
-        if pending == 0 { Ok(None) } else { self.message(Run::at(head), pending).map(Some) }
+        self.get.other_seen.store(self.get.own().0, Ordering::Relaxed);
+        self.first(|| true)
     }
 
     /// The message behind this one, if the owner of the get end knows of one.
@@ -525,15 +520,9 @@ impl<'a> Ring<'a> {
     /// The message behind `run`.
     #[inline]
     fn message(&self, run: Run, pending: u32) -> Result<Message<'a>, Corrupt> {
-        let offset = run.next.offset();
-        if offset >= self.shape.ring_len {
-            return Err(Corrupt("a cursor lies outside the ring"));
-        }
-        let len = self.bytes.load(offset)? as usize;
-        if len > self.shape.max_message {
-            return Err(Corrupt("a message is longer than the longest"));
-        }
-        Ok(Message { bytes: self.bytes, offset: offset + PREFIX, len, run: self.extend(run, len), pending })
+        // A slot that begins inside the ring has room for the longest message, and no other has.
+        let bytes = self.bytes.message(run.next.offset(), self.shape.max_message)?;
+        Ok(Message { bytes, run: self.extend(run, bytes.len()), pending })
     }
 
     /// From here on the messages are gone, whoever dies.

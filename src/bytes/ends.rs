@@ -184,7 +184,7 @@ impl<'a> ByteProducer<'a> {
     /// As [`ByteQueue::put_many`].
     pub fn put_many(&self, messages: &[&[u8]]) -> Result<(), PutManyError> {
         let access = self.turn().map_err(|error| PutManyError { put: 0, error })?;
-        access.put_many(messages.iter().copied(), Deadline::Never)
+        access.put_many(messages.len(), |at| messages[at], Deadline::Never)
     }
 
     /// Like [`put_many`](Self::put_many), but blocks for at most `timeout` in all.
@@ -193,7 +193,7 @@ impl<'a> ByteProducer<'a> {
     /// As [`ByteQueue::put_many_timeout`].
     pub fn put_many_timeout(&self, messages: &[&[u8]], timeout: Duration) -> Result<(), PutManyError> {
         let access = self.turn().map_err(|error| PutManyError { put: 0, error })?;
-        access.put_many(messages.iter().copied(), Deadline::after(timeout))
+        access.put_many(messages.len(), |at| messages[at], Deadline::after(timeout))
     }
 
     /// Puts a message of `len` bytes that `fill` writes in place.

@@ -11,6 +11,7 @@ use crate::sync::holds::Hold;
 use crate::sync::mutex::Refused;
 use crate::sys::deadlock;
 use crate::sys::lease::Identity;
+use crate::sys::region::Span;
 
 impl<'a> Channel<'a> {
     /// Gets one message: `take` copies it out. Blocks while there is none, until the deadline.
@@ -22,13 +23,13 @@ impl<'a> Channel<'a> {
         self,
         turn: T,
         deadline: Deadline,
-        take: impl FnOnce(&Message<'_>) -> Result<R, Box<GetError>>,
+        take: impl FnOnce(Span<'_>) -> Result<R, Box<GetError>>,
     ) -> Result<R, GetError> {
         // As in `put`: the slow way goes through memory, this one does not.
         if let Some(me) = turn.known(self.segment)
             && let Some(message) = self.try_turn_to_get::<T>(me)
         {
-            let taken = take(&message);
+            let taken = take(message.bytes);
             return self.finish_get::<T, _>(me, message.run(), taken, false);
         }
         self.get_slowly(turn, deadline, take)
@@ -40,11 +41,11 @@ impl<'a> Channel<'a> {
         self,
         turn: T,
         deadline: Deadline,
-        take: impl FnOnce(&Message<'_>) -> Result<R, Box<GetError>>,
+        take: impl FnOnce(Span<'_>) -> Result<R, Box<GetError>>,
     ) -> Result<R, GetError> {
         let me = turn.identity(self.segment).map_err(GetError::Io)?;
         let (message, slept) = self.turn_to_get::<T>(me, deadline)?;
-        let taken = take(&message);
+        let taken = take(message.bytes);
         self.finish_get::<T, _>(me, message.run(), taken, slept)
     }
 
@@ -63,10 +64,10 @@ impl<'a> Channel<'a> {
         let (message, slept) = self.turn_to_get::<T>(me, deadline)?;
         let unlock = UnlockGet { channel: self, me, turn: PhantomData::<T> };
         let hold = (!T::HELD).then(|| Hold::new(self.get_key(), me));
-        let taken = message.lend(read);
+        let taken = message.bytes.lend(read);
         drop(hold);
         std::mem::forget(unlock);
-        self.finish_get::<T, _>(me, message.run(), taken.map_err(|error| Box::new(error.into())), slept)
+        self.finish_get::<T, _>(me, message.run(), Ok(taken), slept)
     }
 
     /// Gets up to `max` messages, of which `take` copies each one out. Blocks while there is none, until the
@@ -136,11 +137,7 @@ impl<'a> Channel<'a> {
         if !T::HELD && !self.ends().get.mutex.try_lock(me) {
             return None;
         }
-        let ring = self.ring();
-        let mut first = ring.first_known();
-        if first.is_none() && !self.port.get_pace.lags() {
-            first = ring.look_for_first().ok().flatten();
-        }
+        let first = self.ring().first(|| !self.port.get_pace.lags()).ok().flatten();
         if first.is_none() && !T::HELD {
             self.unlock_get(me);
         }

@@ -50,12 +50,12 @@ impl Port {
     }
 }
 
-/// A channel of an attached segment, as one handle sees it. Small, and made for each call.
+/// A channel of an attached segment, as one handle sees it. Made for each call, and of two words: what has more is
+/// passed through memory to each of the slow ways.
 #[derive(Clone, Copy)]
 pub(crate) struct Channel<'a> {
     segment: &'a Attachment,
     port: &'a Port,
-    ends: &'a Ends,
 }
 
 /// How the caller has the end that it works on. A type, so that each way has a fast path of its own.
@@ -151,18 +151,18 @@ fn forked() -> io::Error {
 impl<'a> Channel<'a> {
     #[inline]
     pub(crate) fn new(segment: &'a Attachment, port: &'a Port) -> Self {
-        Self { segment, port, ends: segment.channel(port.place).0 }
+        Self { segment, port }
     }
 
     #[inline]
     fn ends(self) -> &'a Ends {
-        self.ends
+        self.segment.channel(self.port.place).0
     }
 
     #[inline]
     pub(crate) fn ring(self) -> Ring<'a> {
-        let bytes = self.segment.channel(self.port.place).1;
-        Ring { shape: self.port.shape, bytes, put: &self.ends.put.side, get: &self.ends.get.side }
+        let (ends, bytes) = self.segment.channel(self.port.place);
+        Ring { shape: self.port.shape, bytes, put: &ends.put.side, get: &ends.get.side }
     }
 
     fn put_key(self) -> Key {

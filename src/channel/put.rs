@@ -21,7 +21,7 @@ impl Channel<'_> {
         if let Some(me) = turn.known(self.segment)
             && let Some(run) = self.try_turn_to_put::<T>(me)
         {
-            self.grow::<T>(me, &run, message.len())?;
+            self.grow(me, &run, message.len()).map_err(|error| self.abandon_put::<T>(me, error))?;
             let run = self.ring().write(run, message);
             return self.finish_put::<T>(me, run, false);
         }
@@ -33,7 +33,7 @@ impl Channel<'_> {
     fn put_slowly<T: Turn>(self, turn: T, message: &[u8], deadline: Deadline) -> Result<(), PutError> {
         let me = turn.identity(self.segment).map_err(PutError::Io)?;
         let (run, slept) = self.turn_to_put::<T>(me, deadline)?;
-        self.grow::<T>(me, &run, message.len())?;
+        self.grow(me, &run, message.len()).map_err(|error| self.abandon_put::<T>(me, error))?;
         let run = self.ring().write(run, message);
         self.finish_put::<T>(me, run, slept)
     }
@@ -56,7 +56,7 @@ impl Channel<'_> {
             // The commit would find that out, but only after `fill` has run for nothing.
             return Err(PutError::Closed);
         }
-        self.grow::<T>(me, &run, len)?;
+        self.grow(me, &run, len).map_err(|error| self.abandon_put::<T>(me, error))?;
         let unlock = UnlockPut { channel: self, me, turn: PhantomData::<T> };
         let hold = (!T::HELD).then(|| Hold::new(self.put_key(), me));
         let run = self.ring().write_with(run, len, fill);
@@ -65,45 +65,42 @@ impl Channel<'_> {
         self.finish_put::<T>(me, run, slept)
     }
 
-    /// Puts messages in runs, as many at a time as there is room for, until all are in or the deadline has
+    /// Puts so many messages in runs, as many at a time as there is room for, until all are in or the deadline has
     /// passed. How many went in, with an error.
     ///
     /// Killed in the middle of a run: all of that run or none of it is in.
     pub(crate) fn put_many<'m, T: Turn>(
         self,
         turn: T,
-        messages: impl ExactSizeIterator<Item = &'m [u8]> + Clone,
+        count: usize,
+        message: impl Fn(usize) -> &'m [u8],
         deadline: Deadline,
     ) -> Result<(), Partly<PutError>> {
-        let sized = messages.clone().try_for_each(|message| self.check_len(message.len()));
-        sized.map_err(|error| (0, error))?;
+        (0..count).try_for_each(|at| self.check_len(message(at).len())).map_err(|error| (0, error))?;
         let me = turn.identity(self.segment).map_err(|error| (0, PutError::Io(error)))?;
-        let mut messages = messages.peekable();
         let mut done = 0;
-        while messages.peek().is_some() {
-            let (start, slept) = self.turn_to_put::<T>(me, deadline).map_err(|error| (done, error))?;
+        while done < count {
+            let (mut run, slept) = self.turn_to_put::<T>(me, deadline).map_err(|error| (done, error))?;
             let ring = self.ring();
-            let mut run = Ok(start);
-            let mut count = 0;
-            while let Ok(so_far) = run
-                && (count == 0 || self.has_room_after(&so_far))
-                && let Some(message) = messages.peek()
-            {
-                if self.port.shape.is_sparse()
-                    && let Some(part) = ring.unallocated(&so_far, message.len())
-                    && let Err(error) = self.allocate(me, part)
-                {
-                    if count == 0 {
+            let mut next = done;
+            let written = loop {
+                if let Err(error) = self.grow(me, &run, message(next).len()) {
+                    if next == done {
                         return Err((done, self.abandon_put::<T>(me, error)));
                     }
-                    break;
+                    break Ok(());
                 }
-                run = ring.write(so_far, message);
-                messages.next();
-                count += 1;
-            }
-            self.finish_put::<T>(me, run, slept).map_err(|error| (done, error))?;
-            done += count;
+                match ring.write(run, message(next)) {
+                    Ok(longer) => run = longer,
+                    Err(error) => break Err(error),
+                }
+                next += 1;
+                if next == count || !self.has_room_after(&run) {
+                    break Ok(());
+                }
+            };
+            self.finish_put::<T>(me, written.map(|()| run), slept).map_err(|error| (done, error))?;
+            done = next;
         }
         Ok(())
     }
@@ -158,15 +155,20 @@ impl Channel<'_> {
         }
         let ring = self.ring();
         let tail = ring.tail();
-        if ring.has_room_after(&tail)
-            || (!self.port.put_pace.lags() && ring.look_for_room_after(&tail) == Ok(true))
-        {
+        if ring.has_room_after(&tail) || (!self.port.put_pace.lags() && self.look_for_room_behind_tail()) {
             return Some(tail);
         }
         if !T::HELD {
             self.unlock_put(me);
         }
         None
+    }
+
+    /// Out of line, so that what it needs does not take registers from who does not look.
+    #[cold]
+    #[inline(never)]
+    fn look_for_room_behind_tail(self) -> bool {
+        self.ring().look_for_room() == Ok(true)
     }
 
     #[cold]
@@ -227,13 +229,11 @@ impl Channel<'_> {
 
     /// Sees to it that a message of `len` bytes can be written behind `run`: a sparse ring may need memory for it.
     #[inline(always)]
-    fn grow<T: Turn>(self, me: Identity, run: &Run, len: usize) -> Result<(), PutError> {
-        if self.port.shape.is_sparse()
-            && let Some(part) = self.ring().unallocated(run, len)
-        {
-            return self.allocate(me, part).map_err(|error| self.abandon_put::<T>(me, error));
+    fn grow(self, me: Identity, run: &Run, len: usize) -> Result<(), PutError> {
+        match self.port.shape.unallocated(run, len) {
+            Some(part) => self.allocate(me, part),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Gives memory to a part of the ring behind the tail. Where there is not enough for all of it, what it got is given

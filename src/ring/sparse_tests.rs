@@ -79,7 +79,7 @@ impl World {
     }
 
     fn allocate(&mut self, run: Run, len: usize) {
-        if let Some(part) = self.memory.ring().unallocated(&run, len) {
+        if let Some(part) = self.memory.ring().shape.unallocated(&run, len) {
             self.set_memory(part, true);
         }
     }
@@ -145,13 +145,13 @@ impl World {
                     return;
                 };
                 let mut bytes = vec![Vec::new()];
-                last.append_to(&mut bytes[0]).expect("inside");
+                last.bytes.append_to(&mut bytes[0]);
                 while last.run().messages() < count
                     && let Some(next) = ring.following(&last).expect("sound")
                 {
                     last = next;
                     bytes.push(Vec::new());
-                    last.append_to(bytes.last_mut().expect("just pushed")).expect("inside");
+                    last.bytes.append_to(bytes.last_mut().expect("just pushed"));
                 }
                 let expected: Vec<_> = self.model.iter().take(bytes.len()).cloned().collect();
                 assert_eq!(bytes, expected);
@@ -289,7 +289,7 @@ proptest! {
         for _ in 0..10 {
             let ring = world.memory.ring();
             let (room, tail) = (ring.shape.room(), ring.tail());
-            if let Some((offset, len)) = ring.unallocated(&tail, len) {
+            if let Some((offset, len)) = ring.shape.unallocated(&tail, len) {
                 prop_assert!(offset < room && len <= room - offset);
             }
             // Behind the end of the file there is nothing that could be freed.

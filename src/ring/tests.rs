@@ -53,7 +53,7 @@ impl Memory {
             return Ok(None);
         };
         let mut bytes = Vec::new();
-        message.append_to(&mut bytes)?;
+        message.bytes.append_to(&mut bytes);
         ring.commit_get(message.run());
         Ok(Some(bytes))
     }

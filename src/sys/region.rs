@@ -15,11 +15,19 @@ pub(crate) struct Region<'a> {
     mapping: PhantomData<&'a ()>,
 }
 
+/// The bytes of a message, which lie in a region.
+#[derive(Clone, Copy)]
+pub(crate) struct Span<'a> {
+    start: NonNull<u8>,
+    len: usize,
+    mapping: PhantomData<&'a ()>,
+}
+
 /// Bytes before the bytes of a message.
 const PREFIX: usize = 8;
 const OUTSIDE: Corrupt = Corrupt("a message lies outside the ring");
 
-impl Region<'_> {
+impl<'a> Region<'a> {
     /// # Safety
     /// `base` to `base + len` must stay mapped readable and writable for `'a`, `base` aligned to 8.
     #[inline]
@@ -62,21 +70,26 @@ impl Region<'_> {
         Ok(unsafe { self.base.add(offset) })
     }
 
+    /// The message in the slot at `offset`, where one of `max` bytes would lie inside. The length is read once: a peer
+    /// that changes it afterwards changes nothing here.
     #[inline]
-    fn word(&self, offset: usize) -> Result<&core::sync::atomic::AtomicU32, Corrupt> {
-        if !offset.is_multiple_of(4) {
-            return Err(OUTSIDE);
+    pub(crate) fn message(&self, offset: usize, max: usize) -> Result<Span<'a>, Corrupt> {
+        let start = self.prefix(offset, max)?;
+        // SAFETY: `prefix` says so.
+        let len = unsafe { start.cast::<core::sync::atomic::AtomicU32>().as_ref() }.load(Ordering::Relaxed);
+        let len = len as usize;
+        if len > max {
+            return Err(Corrupt("a message is longer than the longest"));
         }
-        let at = self.range(offset, 4)?;
-        // SAFETY: in range (just checked), aligned (the base to 8, the offset to 4), and an atomic,
-        // so that writes of other processes are no data race.
-        Ok(unsafe { at.cast().as_ref() })
+        // SAFETY: the slot is longer than its prefix.
+        Ok(Span { start: unsafe { start.add(PREFIX) }, len, mapping: PhantomData })
     }
 
-    /// The number at `offset`, read once: a peer that changes it afterwards changes nothing here.
+    /// Where a slot for `len` bytes begins: in range with all of them, and aligned to 8, so that an atomic word can lie
+    /// there, of which writes of other processes are no data race.
     #[inline]
-    pub(crate) fn load(&self, offset: usize) -> Result<u32, Corrupt> {
-        Ok(self.word(offset)?.load(Ordering::Relaxed))
+    fn prefix(&self, offset: usize, len: usize) -> Result<NonNull<u8>, Corrupt> {
+        if offset.is_multiple_of(8) { self.range(offset, PREFIX + len) } else { Err(OUTSIDE) }
     }
 
     /// Asks the processor for the cache line at `offset`, to be written soon. Past the end it does nothing.
@@ -102,41 +115,11 @@ impl Region<'_> {
     /// Writes the prefix of a slot, and says where the `len` bytes behind it go.
     #[inline]
     fn slot(&self, offset: usize, prefix: u32, len: usize) -> Result<NonNull<u8>, Corrupt> {
-        if !offset.is_multiple_of(8) {
-            return Err(OUTSIDE);
-        }
-        let start = self.range(offset, PREFIX + len)?;
-        // SAFETY: in range (just checked), aligned (the base and the offset to 8), and an atomic,
-        // so that writes of other processes are no data race.
+        let start = self.prefix(offset, len)?;
+        // SAFETY: `prefix` says so.
         unsafe { start.cast::<core::sync::atomic::AtomicU32>().as_ref() }.store(prefix, Ordering::Relaxed);
         // SAFETY: the range is that long.
         Ok(unsafe { start.add(PREFIX) })
-    }
-
-    #[inline]
-    pub(crate) fn copy_out(&self, offset: usize, to: &mut [u8]) -> Result<(), Corrupt> {
-        let from = self.range(offset, to.len())?;
-        // SAFETY: as in `copy_in`. The lock of this end keeps honest peers from writing meanwhile;
-        // a hostile one can make the copied bytes arbitrary, which any bytes may be.
-        unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to.as_mut_ptr(), to.len()) };
-        Ok(())
-    }
-
-    /// Lends `len` bytes at `offset` to `read`.
-    ///
-    /// The lock of this end keeps honest peers from changing them meanwhile. A hostile one can: `read` may
-    /// then see any bytes, changing ones too, as the documentation of `get_with` says.
-    #[inline]
-    pub(crate) fn lend<R>(
-        &self,
-        offset: usize,
-        len: usize,
-        read: impl FnOnce(&[u8]) -> R,
-    ) -> Result<R, Corrupt> {
-        let from = self.range(offset, len)?;
-        // SAFETY: in range and mapped (just checked) until `read` has returned; nobody of ours writes there
-        // before this end's lock is unlocked or the message removed, which the caller does afterwards.
-        Ok(read(unsafe { std::slice::from_raw_parts(from.as_ptr(), len) }))
     }
 
     /// Writes the prefix of a slot, and lends the `len` bytes behind it to `fill`, to be written.
@@ -154,18 +137,43 @@ impl Region<'_> {
         fill(unsafe { std::slice::from_raw_parts_mut(to.as_ptr(), len) });
         Ok(())
     }
+}
 
-    /// Appends `len` bytes at `offset` to `to`, without zeroing them first. Who has to be told when there is no memory
-    /// has made room before.
+/// Made by [`Region::message`], so that its bytes lie in the region. The lock of the get end keeps honest peers from
+/// writing there meanwhile.
+impl Span<'_> {
     #[inline]
-    pub(crate) fn append_to(&self, offset: usize, len: usize, to: &mut Vec<u8>) -> Result<(), Corrupt> {
-        let from = self.range(offset, len)?;
-        to.reserve(len);
+    pub(crate) fn len(self) -> usize {
+        self.len
+    }
+
+    /// Copies the first bytes, or all if `to` is longer.
+    #[inline]
+    pub(crate) fn copy_to(self, to: &mut [u8]) {
+        let len = self.len.min(to.len());
+        // SAFETY: both ranges are valid for this length and do not overlap, as in `copy_in`. A hostile peer can make the
+        // copied bytes arbitrary, which any bytes may be.
+        unsafe { std::ptr::copy_nonoverlapping(self.start.as_ptr(), to.as_mut_ptr(), len) };
+    }
+
+    /// Appends all bytes to `to`, without zeroing them first. Who has to be told when there is no memory has made room
+    /// before.
+    #[inline]
+    pub(crate) fn append_to(self, to: &mut Vec<u8>) {
+        to.reserve(self.len);
         let end = to.spare_capacity_mut().as_mut_ptr().cast();
-        // SAFETY: as in `copy_out`; the vector has room for `len` more bytes, just reserved.
-        unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), end, len) };
+        // SAFETY: as in `copy_to`; the vector has room for `len` more bytes, just reserved.
+        unsafe { std::ptr::copy_nonoverlapping(self.start.as_ptr(), end, self.len) };
         // SAFETY: those `len` bytes after the old end have just been written.
-        unsafe { to.set_len(to.len() + len) };
-        Ok(())
+        unsafe { to.set_len(to.len() + self.len) };
+    }
+
+    /// Lends the bytes to `read`. A hostile peer can change them meanwhile: `read` may then see any bytes, changing ones
+    /// too, as the documentation of `get_with` says.
+    #[inline]
+    pub(crate) fn lend<R>(self, read: impl FnOnce(&[u8]) -> R) -> R {
+        // SAFETY: in range and mapped until `read` has returned; nobody of ours writes there before this end's lock is
+        // unlocked or the message removed, which the caller does afterwards.
+        read(unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) })
     }
 }
