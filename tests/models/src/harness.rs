@@ -11,11 +11,11 @@ use crate::channel::{Channel, Held, Once, Port};
 use crate::deadline::Deadline;
 use crate::error::{GetError, PutError};
 use crate::layout::Lane;
-use crate::ring::Message;
 use crate::sync::holds::Key;
 use crate::sync::mutex::{Mutex, Refused, Taken};
 use crate::sys::futex::let_time_pass;
 use crate::sys::lease::{Identity, Lease};
+use crate::sys::region::Span;
 
 /// Explores `model` with at most this many preemptions in one execution: the bugs of this kind that
 /// are known need two.
@@ -111,7 +111,7 @@ impl Process {
         let ring = self.channel().ring();
         ring.refresh_get();
         let taken = ring.look_for_first().unwrap().filter(|_| takes).map(|message| {
-            let taken = byte(&message).unwrap();
+            let taken = byte(message.bytes).unwrap();
             ring.commit_get(message.run());
             taken
         });
@@ -146,8 +146,9 @@ impl Process {
     }
 }
 
-pub(crate) fn byte(message: &Message<'_>) -> Result<u8, Box<GetError>> {
+#[expect(clippy::unnecessary_wraps, reason = "as what a get is given")]
+pub(crate) fn byte(message: Span<'_>) -> Result<u8, Box<GetError>> {
     let mut byte = [0];
-    message.copy_to(&mut byte)?;
+    message.copy_to(&mut byte);
     Ok(byte[0])
 }
