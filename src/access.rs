@@ -15,15 +15,25 @@ pub(crate) struct Access<'a, T> {
 }
 
 /// Messages one behind the other in one buffer.
-#[derive(Clone, Debug, Default)]
 pub(crate) struct Batch {
+    /// May be longer than what counts.
     bytes: Vec<u8>,
     ends: Vec<usize>,
 }
 
 impl Batch {
+    /// What is in the buffer means nothing.
+    pub(crate) fn new(buffer: Vec<u8>, messages: usize) -> Self {
+        Self { bytes: buffer, ends: Vec::with_capacity(messages) }
+    }
+
+    pub(crate) fn into_buffer(self) -> Vec<u8> {
+        self.bytes
+    }
+
     /// Appends a message that `write` writes behind what counts so far; it says where the message ends. Nothing if it
-    /// fails. The buffer may be longer than what counts.
+    /// fails.
+    #[inline]
     pub(crate) fn push<E>(
         &mut self,
         write: impl FnOnce(&mut Vec<u8>, usize) -> Result<usize, E>,
@@ -116,7 +126,8 @@ impl<T: Turn> Access<'_, T> {
         self.channel.get_many(self.turn, max, deadline, |message| {
             if messages.len() == messages.capacity() {
                 let known = (message.pending as usize).min(max) - messages.len();
-                messages.try_reserve(known).map_err(no_memory)?;
+                let first = if messages.is_empty() { FIRST_LIST } else { usize::MAX };
+                messages.try_reserve_exact(known.min(first)).map_err(no_memory)?;
             }
             messages.push(to_vec(message.bytes)?);
             Ok(())
@@ -135,14 +146,27 @@ impl<T: Turn> Access<'_, T> {
         })
     }
 
-    /// The same as [`get_many`](Self::get_many) into one buffer.
-    pub(crate) fn get_batch(self, max: usize, deadline: Deadline) -> Result<Batch, GetError> {
-        let mut batch = Batch::default();
+    /// The same as [`get_many`](Self::get_many) into an empty batch. How many.
+    pub(crate) fn get_batch(
+        self,
+        batch: &mut Batch,
+        max: usize,
+        deadline: Deadline,
+    ) -> Result<usize, GetError> {
         self.channel.get_many(self.turn, max, deadline, |message| {
-            batch.ends.try_reserve(1).map_err(no_memory)?;
-            batch.push(|buffer, _| append(message.bytes, buffer).map(|()| buffer.len()))
-        })?;
-        Ok(batch)
+            if batch.ends.len() == batch.ends.capacity() {
+                let known = (message.pending as usize).min(max) - batch.ends.len();
+                batch.ends.try_reserve(known).map_err(no_memory)?;
+            }
+            batch.push(|buffer, start| {
+                let end = start + message.bytes.len();
+                if buffer.len() < end {
+                    grow(buffer, end)?;
+                }
+                message.bytes.copy_to(&mut buffer[start..end]);
+                Ok(end)
+            })
+        })
     }
 }
 
@@ -155,6 +179,11 @@ fn to_vec(message: Span<'_>) -> Result<Vec<u8>, Box<GetError>> {
     append(message, &mut bytes)?;
     Ok(bytes)
 }
+
+/// How many messages a list is made for at first. When glibc is asked for more than 1 KiB, it first merges all the small
+/// blocks that the last batch left, and has to cut up memory anew for each message: then better after most of them have
+/// been used again.
+const FIRST_LIST: usize = 1000 / size_of::<Vec<u8>>();
 
 /// A process that cannot have this much memory is at its end; for more, its caller is told.
 const SMALL: usize = 64 << 10;
@@ -175,10 +204,11 @@ fn too_long(message: Span<'_>) -> Result<Box<GetError>, Box<GetError>> {
     to_vec(message).map(|message| Box::new(GetError::BufferTooShort { message }))
 }
 
+/// Makes the buffer that long, and more than twice as long as it was if it is to be longer again and again.
 #[cold]
 fn grow(buffer: &mut Vec<u8>, len: usize) -> Result<(), Box<GetError>> {
-    buffer.try_reserve_exact(len - buffer.len()).map_err(no_memory)?;
-    buffer.resize(len, 0);
+    buffer.try_reserve(len - buffer.len()).map_err(no_memory)?;
+    buffer.resize(buffer.capacity(), 0);
     Ok(())
 }
 

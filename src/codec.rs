@@ -73,18 +73,33 @@ fn unsuitable(refusal: Refusal<postcard::Error>, remark: Remark) -> Unsuitable {
 }
 
 /// Decodes all of `message`.
+///
+/// Errors are only looked at out of line: a look at one here would split the copy of an item, with which it shares its
+/// place, into pieces that the processor cannot forward from its stores.
 #[inline(always)]
-pub(crate) fn decode<T: DeserializeOwned>(message: &[u8]) -> Result<T, DecodeError> {
+pub(crate) fn decode<T: DeserializeOwned, E>(
+    message: &[u8],
+    undecodable: impl FnOnce(DecodeError) -> E,
+) -> Result<T, E> {
     let mut input = postcard::Deserializer::from_bytes(message);
-    let item = T::deserialize(&mut input).map_err(|error| DecodeError(describe(&error)))?;
-    match input.finalize() {
-        Ok([]) => Ok(item),
-        Ok(rest) => Err(left_over(rest)),
-        Err(error) => Err(DecodeError(describe(&error))),
+    match T::deserialize(&mut input) {
+        Ok(item) => match input.finalize() {
+            Ok([]) => Ok(item),
+            Ok(rest) => Err(undecodable(left_over(rest))),
+            Err(ref error) => Err(undecodable(wrong(error))),
+        },
+        Err(ref error) => Err(undecodable(wrong(error))),
     }
 }
 
 #[cold]
+#[inline(never)]
+fn wrong(error: &postcard::Error) -> DecodeError {
+    DecodeError(describe(error))
+}
+
+#[cold]
+#[inline(never)]
 fn left_over(rest: &[u8]) -> DecodeError {
     DecodeError(format!(
         "{} bytes are left over; was it put as another type, or with a field that is written but not read \

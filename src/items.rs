@@ -44,17 +44,21 @@ impl<T: Serialize, W: Turn> Items<'_, T, W> {
 
     pub(crate) fn put_many(&self, items: &[T], deadline: Deadline) -> Result<(), PutManyError> {
         let sending = Sending::begin();
-        let mut batch = Batch::default();
+        let mut batch = Batch::new(take_scratch(), items.len());
         // Where the count of packed ends grew: mostly nowhere.
         let mut packed = vec![(0, 0)];
         for (at, item) in items.iter().enumerate() {
             let encoded = batch.push(|buffer, start| codec::encode(item, buffer, start, self.max));
-            encoded.map_err(|unsuitable| PutManyError { put: 0, error: self.refuse(unsuitable) })?;
+            if let Err(unsuitable) = encoded {
+                give_back_scratch(batch.into_buffer());
+                return Err(PutManyError { put: 0, error: self.refuse(unsuitable) });
+            }
             if packed.last().is_none_or(|(_, count)| *count != sending.packed()) {
                 packed.push((at + 1, sending.packed()));
             }
         }
         let result = self.access.put_many(batch.len(), |at| batch.message(at), deadline);
+        give_back_scratch(batch.into_buffer());
         let put = result.as_ref().map_or_else(|error| error.put, |()| items.len());
         let with_those = packed.iter().rev().find(|(items, _)| *items <= put);
         sending.sent(with_those.map_or(0, |(_, count)| *count));
@@ -74,36 +78,44 @@ impl<T: DeserializeOwned, W: Turn> Items<'_, T, W> {
     #[inline]
     pub(crate) fn get(&self, deadline: Deadline) -> Result<T, GetError> {
         let mut buffer = take_scratch();
-        let item = match self.access.get_reusing(&mut buffer, deadline) {
-            Ok(len) => decode(&buffer[..len]),
-            Err(error) => Err(error),
-        };
+        let got = self.access.get_reusing(&mut buffer, deadline);
+        let item = got.and_then(|len| decode(&buffer[..len]));
         give_back_scratch(buffer);
         item
     }
 
     pub(crate) fn get_many(&self, max: usize, deadline: Deadline) -> Result<Vec<T>, GetManyError<T>> {
-        let batch = self.access.get_batch(max, deadline)?;
-        let mut got = Vec::with_capacity(batch.len());
-        for at in 0..batch.len() {
-            match decode(batch.message(at)) {
-                Ok(item) => got.push(item),
-                Err(error) => {
-                    let rest = (at + 1..batch.len()).map(|at| batch.message(at).to_vec()).collect();
-                    return Err(GetManyError { got, error, rest });
-                }
+        let mut batch = Batch::new(take_scratch(), 0);
+        let items = match self.access.get_batch(&mut batch, max, deadline) {
+            Ok(_) => decode_all(&batch),
+            Err(error) => Err(GetManyError::from(error)),
+        };
+        give_back_scratch(batch.into_buffer());
+        items
+    }
+}
+
+fn decode_all<T: DeserializeOwned>(batch: &Batch) -> Result<Vec<T>, GetManyError<T>> {
+    let mut got = Vec::with_capacity(batch.len());
+    for at in 0..batch.len() {
+        match decode(batch.message(at)) {
+            Ok(item) => got.push(item),
+            Err(error) => {
+                let rest = (at + 1..batch.len()).map(|at| batch.message(at).to_vec()).collect();
+                return Err(GetManyError { got, error, rest });
             }
         }
-        Ok(got)
     }
+    Ok(got)
 }
 
 #[inline(always)]
 fn decode<T: DeserializeOwned>(message: &[u8]) -> Result<T, GetError> {
-    codec::decode(message).map_err(|error| undecodable(message, error))
+    codec::decode(message, |error| undecodable(message, error))
 }
 
 #[cold]
+#[inline(never)]
 fn undecodable(message: &[u8], error: DecodeError) -> GetError {
     GetError::Decode { message: message.to_vec(), error }
 }
