@@ -99,7 +99,7 @@ impl Half {
 impl Drop for Half {
     /// Leaves first and wakes then: who waits for the end finds it.
     ///
-    /// Killed in between: they look for themselves within 50 ms.
+    /// Killed in between: they look for themselves within 75 ms.
     fn drop(&mut self) {
         self.attachment.leave();
         self.channel().wake_all();

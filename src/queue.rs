@@ -215,7 +215,7 @@ impl<T> Queue<T> {
     /// Blocks until every item put before this call has had its [`task_done`](Self::task_done).
     ///
     /// It counts: a `task_done` for a later item stands in for an earlier one that is still in work. While others keep
-    /// putting, it finds its end up to 50 ms late. It waits for ever for an item whose consumer died: see
+    /// putting, it finds its end up to 75 ms late. It waits for ever for an item whose consumer died: see
     /// [`join_timeout`](Self::join_timeout).
     pub fn join(&self) {
         self.bytes.join();

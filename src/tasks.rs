@@ -31,7 +31,7 @@ impl<'a> Tasks<'a> {
     }
 
     /// One more is done. Killed before the exchange: it is not; after it: it is, and whoever waits for the last
-    /// one looks for itself within 50 ms.
+    /// one looks for itself within 75 ms.
     pub(crate) fn done(self) -> Result<(), TaskDoneError> {
         let one_more = |done| (left(self.put_count(), done) > 0).then_some(done + 1);
         match self.live.done.fetch_update(SeqCst, Relaxed, one_more) {

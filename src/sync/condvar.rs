@@ -7,8 +7,9 @@ use crate::atomic::{AtomicU32, Ordering, loom_fence};
 use crate::deadline::Deadline;
 use crate::sys::futex;
 
-/// No sleep is longer: a wake-up that died with its sender costs at most this.
-pub(crate) const LONGEST_SLICE: Duration = Duration::from_millis(50);
+/// No sleep is longer: a wake-up that died with its sender costs at most this. Each takes some 50 us of a core, of which
+/// a blocked call is to use less than a thousandth.
+pub(crate) const LONGEST_SLICE: Duration = Duration::from_millis(75);
 
 /// Somebody may be asleep, or on the way.
 const WAITING: u32 = 1;
@@ -22,7 +23,7 @@ const STEP: u32 = 2;
 /// | n     | 0       | nobody sleeps: a notify is one load                                         |
 /// | n     | 1       | somebody sleeps on this value, is about to, or did and was woken or killed  |
 ///
-/// Killed anywhere in `notify`: those who were to be woken look for themselves after 50 ms. Killed
+/// Killed anywhere in `notify`: those who were to be woken look for themselves after 75 ms. Killed
 /// between `prepare` and `sleep`, or asleep: `WAITING` stays, and the next notify finds too few to
 /// wake and clears it.
 ///

@@ -394,7 +394,7 @@ fn crowd_puts(arguments: &[String]) {
     }
 }
 
-/// A sleeper looks for itself only every 50 ms: all of several are woken by one batch.
+/// A sleeper looks for itself only every 75 ms: all of several are woken by one batch.
 #[test]
 fn one_batch_wakes_as_many_sleepers_as_it_has_messages() {
     const SLEEPERS: usize = 4;

@@ -479,7 +479,7 @@ fn stopped_before_a_waiter(arguments: &[String]) {
                     let queue = ByteQueue::open(queue.name()).unwrap();
                     i32::from(number(&queue.get_timeout(ms(20_000)).unwrap()) != 2)
                 });
-                // A sleeper looks for itself ever more rarely; by now it has just begun to sleep for 50 ms.
+                // A sleeper looks for itself ever more rarely; by now it has just begun to sleep for 75 ms.
                 nap(ms(130));
                 let (code, took) = timed(|| {
                     victim.go_on();

@@ -116,7 +116,7 @@ pub(crate) fn assert_prompt(took: Duration) {
     assert!(took < ms(3000), "it took {took:?}");
 }
 
-/// Most sleepers are woken: most trials take less than `limit`, which is well below the 50 ms after which a
+/// Most sleepers are woken: most trials take less than `limit`, which is well below the 75 ms after which a
 /// sleeper looks for itself, woken or not. When the machine is busy nobody is quick, so there are several
 /// goes.
 pub(crate) fn assert_woken(limit: Duration, mut trial: impl FnMut() -> Duration) {

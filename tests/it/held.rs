@@ -279,7 +279,7 @@ fn is_held(word: &str) -> bool {
 }
 
 /// Question and answer between two processes, both of which sleep each time, with ends held and not held on either
-/// side. A wake-up that is lost shows as a time: a sleeper looks for itself only every 50 ms.
+/// side. A wake-up that is lost shows as a time: a sleeper looks for itself only every 75 ms.
 #[test]
 fn held_and_ordinary_ends_wake_each_other() {
     let stage = Stage::new();

@@ -39,7 +39,7 @@ const RIP: usize = std::mem::offset_of!(libc::user_regs_struct, rip);
 const EXECUTION_OF_FIRST: usize = 1;
 /// How long one that is in `futex` is given before it counts as asleep there.
 const DROWSY: Duration = Duration::from_millis(1);
-/// How long one instruction may take. System calls sleep for 50 ms at most.
+/// How long one instruction may take. System calls sleep for 75 ms at most.
 const LONGEST_STEP: Duration = Duration::from_secs(20);
 
 /// Where the call is left.

@@ -688,7 +688,7 @@ fn kill_at<S: Subject>(call: &Call<S>, route: &Route, moment: Moment, name: &str
         && walk.ended
     {
         log.add(Place::Ended, 1);
-        // Walking to the end takes a part of the 50 ms after which it looks for itself.
+        // Walking to the end takes a part of the 75 ms after which it looks for itself.
         log.add(Place::Woken, u64::from(took < ms(5)));
     }
     scene.go_on(log);

@@ -121,7 +121,7 @@ fn puts(arguments: &[String]) {
     }
 }
 
-/// Whoever joins looks for itself only every 50 ms.
+/// Whoever joins looks for itself only every 75 ms.
 #[test]
 fn the_last_task_done_wakes_all_who_join() {
     let _stage = Stage::new();

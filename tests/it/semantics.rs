@@ -221,7 +221,7 @@ fn the_longest_timeout_waits_until_something_comes() {
 }
 
 /// Ping and pong between processes: each message has to wake the other side, since both sleep. A wake-up
-/// that is lost shows as a time: a sleeper looks for itself only every 50 ms.
+/// that is lost shows as a time: a sleeper looks for itself only every 75 ms.
 #[test]
 fn a_sleeper_in_another_process_is_woken_by_each_message() {
     let stage = Stage::new();
