@@ -57,6 +57,18 @@ impl Drop for Handle {
 /// Counters of a queue since it was created, over all processes.
 ///
 /// They are read one after the other while the queue goes on: `gets` may be ahead of `puts` for a moment.
+///
+/// ```
+/// let queue = shmq::ByteQueue::new(8)?;
+/// queue.put(b"one")?;
+/// queue.put(b"two")?;
+/// queue.get()?;
+/// let stats = queue.stats();
+/// assert_eq!((stats.puts, stats.put_bytes, stats.gets, stats.get_bytes), (2, 6, 1, 3));
+/// // Got or not, neither has been reported as done.
+/// assert_eq!((stats.unfinished, stats.recoveries, stats.attached), (2, 0, 1));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
@@ -82,6 +94,14 @@ impl ByteQueue {
     ///
     /// # Errors
     /// As [`create`](Self::create), but never `InvalidName` or `AlreadyExists`.
+    ///
+    /// ```
+    /// let queue = shmq::ByteQueue::new(8)?;
+    /// let there = shmq::ByteQueue::open(queue.name())?; // as another process does
+    /// there.put(b"message")?;
+    /// assert_eq!(queue.get()?, b"message");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(capacity: usize) -> Result<Self, OpenError> {
         Self::with(&bounded(capacity)?)
     }
@@ -112,6 +132,15 @@ impl ByteQueue {
     /// # Errors
     /// `AlreadyExists` if the name is in use, `InvalidName`, `InvalidOptions` (capacity 0), `NoSpace` if
     /// /dev/shm is too small, `PermissionDenied`, or `Io`.
+    ///
+    /// ```
+    /// let name = format!("frames-{}", std::process::id());
+    /// let queue = shmq::ByteQueue::create(&name, 8)?;
+    /// assert_eq!(queue.name(), name);
+    /// let again = shmq::ByteQueue::create(&name, 8);
+    /// assert!(matches!(again, Err(shmq::OpenError::AlreadyExists { .. })));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn create(name: &str, capacity: usize) -> Result<Self, OpenError> {
         Self::create_with(&bounded(capacity)?, name)
     }
@@ -121,6 +150,16 @@ impl ByteQueue {
     /// # Errors
     /// `NotFound` if there is none, `NotShmq` or `Mismatch` if there is something else, `InvalidName`,
     /// `PermissionDenied`, or `Io`.
+    ///
+    /// ```
+    /// let name = format!("opened-frames-{}", std::process::id());
+    /// let early = shmq::ByteQueue::open(&name);
+    /// assert!(matches!(early, Err(shmq::OpenError::NotFound { .. })));
+    /// let queue = shmq::ByteQueue::create(&name, 8)?;
+    /// shmq::ByteQueue::open(&name)?.put(b"frame")?;
+    /// assert_eq!(queue.get()?, b"frame");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn open(name: &str) -> Result<Self, OpenError> {
         Self::open_with(&QueueOptions::new(), name)
     }
@@ -130,6 +169,16 @@ impl ByteQueue {
     /// # Errors
     /// Those of [`open`](Self::open) and [`create`](Self::create), but for `NotFound` and
     /// `AlreadyExists`.
+    ///
+    /// ```
+    /// let name = format!("shared-frames-{}", std::process::id());
+    /// let made = shmq::ByteQueue::open_or_create(&name, 8)?;
+    /// let opened = shmq::ByteQueue::open_or_create(&name, 100)?;
+    /// made.put(b"frame")?;
+    /// // The capacity is that of whoever came first.
+    /// assert_eq!((opened.capacity(), opened.qsize()), (Some(8), 1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn open_or_create(name: &str, capacity: usize) -> Result<Self, OpenError> {
         Self::open_or_create_with(&bounded(capacity)?, name)
     }
@@ -178,22 +227,51 @@ impl ByteQueue {
     }
 
     /// The name, with which other processes can [`open`](Self::open) the queue.
+    ///
+    /// ```
+    /// let queue = shmq::ByteQueue::new(8)?;
+    /// let there = shmq::ByteQueue::open(queue.name())?; // as another process does
+    /// assert_eq!(there.name(), queue.name());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn name(&self) -> &str {
         self.handle.attachment.name()
     }
 
     /// The most messages that the queue holds; `None` for a queue without a limit.
+    ///
+    /// ```
+    /// assert_eq!(shmq::ByteQueue::new(8)?.capacity(), Some(8));
+    /// assert_eq!(shmq::ByteQueue::unbounded()?.capacity(), None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn capacity(&self) -> Option<usize> {
         self.handle.attachment.geometry().capacity().map(|capacity| capacity as usize)
     }
 
     /// How many messages there are: exact at one instant during the call. Takes no lock.
+    ///
+    /// ```
+    /// let queue = shmq::ByteQueue::new(8)?;
+    /// queue.put(b"one")?;
+    /// queue.put(b"")?;
+    /// assert_eq!(queue.qsize(), 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[doc(alias = "len")]
     pub fn qsize(&self) -> usize {
         self.channel().ring().len()
     }
 
     /// Whether there is no message at one instant during the call. Takes no lock.
+    ///
+    /// ```
+    /// let queue = shmq::ByteQueue::new(8)?;
+    /// assert!(queue.empty());
+    /// queue.put(b"")?;
+    /// assert!(!queue.empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[doc(alias = "is_empty")]
     pub fn empty(&self) -> bool {
         self.channel().ring().looks_empty()
@@ -202,6 +280,14 @@ impl ByteQueue {
     /// Whether a put would have to wait at one instant during the call. Takes no lock.
     ///
     /// A put waits until there is room for the longest message, so this does not depend on the message.
+    ///
+    /// ```
+    /// let queue = shmq::ByteQueue::new(1)?;
+    /// assert!(!queue.full());
+    /// queue.put(b"")?;
+    /// assert!(queue.full());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[doc(alias = "is_full")]
     pub fn full(&self) -> bool {
         self.channel().ring().looks_full()
@@ -211,16 +297,45 @@ impl ByteQueue {
     /// and those who wait are woken. Never blocks.
     ///
     /// Every put that returned `Ok` is delivered before any get says `Closed`.
+    ///
+    /// ```
+    /// let queue = shmq::ByteQueue::new(8)?;
+    /// queue.put(b"last")?;
+    /// queue.close();
+    /// assert!(matches!(queue.put(b"late"), Err(shmq::PutError::Closed)));
+    /// assert_eq!(queue.get()?, b"last");
+    /// assert!(matches!(queue.get(), Err(shmq::GetError::Closed)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn close(&self) {
         self.channel().close();
     }
 
     /// Whether somebody has closed the queue. There may still be messages in it.
+    ///
+    /// ```
+    /// let queue = shmq::ByteQueue::new(8)?;
+    /// let there = shmq::ByteQueue::open(queue.name())?; // as another process does
+    /// queue.put(b"last")?;
+    /// queue.close();
+    /// assert!(there.is_closed() && !there.empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn is_closed(&self) -> bool {
         self.channel().is_closed()
     }
 
     /// The queue's counters. Never blocks.
+    ///
+    /// ```
+    /// let queue = shmq::ByteQueue::new(8)?;
+    /// queue.put(b"message")?;
+    /// queue.get()?;
+    /// assert_eq!((queue.stats().get_bytes, queue.stats().unfinished), (7, 1));
+    /// queue.task_done()?;
+    /// assert_eq!(queue.stats().unfinished, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn stats(&self) -> Stats {
         let attachment = &self.handle.attachment;
         let ends = attachment.ends(Lane::First);
@@ -257,11 +372,34 @@ impl ByteQueue {
     /// Blocks until every item put before this call has had its [`task_done`](Self::task_done).
     ///
     /// It waits for ever for an item whose consumer died: see [`join_timeout`](Self::join_timeout).
+    ///
+    /// ```
+    /// let queue = shmq::ByteQueue::new(8)?;
+    /// queue.put(b"work")?;
+    /// std::thread::scope(|scope| {
+    ///     scope.spawn(|| queue.get().map(|_| queue.task_done()));
+    ///     queue.join();
+    /// });
+    /// assert_eq!(queue.stats().unfinished, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn join(&self) {
         self.tasks().join(Deadline::Never);
     }
 
     /// Like [`join`](Self::join), but blocks for at most `timeout`. False if items were left by then.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let queue = shmq::ByteQueue::new(8)?;
+    /// queue.put(b"work")?;
+    /// queue.get()?;
+    /// assert!(!queue.join_timeout(Duration::from_millis(10)));
+    /// queue.task_done()?;
+    /// assert!(queue.join_timeout(Duration::from_millis(10)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn join_timeout(&self, timeout: Duration) -> bool {
         self.tasks().join(Deadline::after(timeout))
     }
@@ -270,6 +408,15 @@ impl ByteQueue {
     ///
     /// # Errors
     /// `Closed`, `TooLong`, `Corrupt` or `Io`. After an error the message is not in the queue.
+    ///
+    /// ```
+    /// let queue = shmq::ByteQueue::new(8)?;
+    /// queue.put(b"message")?;
+    /// let long = queue.put(&[0; 10_000]);
+    /// assert!(matches!(long, Err(shmq::PutError::TooLong { len: 10_000, max: 8192 })));
+    /// assert_eq!(queue.qsize(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[doc(alias = "send")]
     pub fn put(&self, message: &[u8]) -> Result<(), PutError> {
         self.put_until(message, Deadline::Never)
@@ -280,6 +427,16 @@ impl ByteQueue {
     ///
     /// # Errors
     /// `Full` at the deadline, and those of [`put`](Self::put).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let queue = shmq::ByteQueue::new(1)?;
+    /// queue.put(b"first")?;
+    /// let late = queue.put_timeout(b"second", Duration::from_millis(10));
+    /// assert!(matches!(late, Err(shmq::PutError::Full)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn put_timeout(&self, message: &[u8], timeout: Duration) -> Result<(), PutError> {
         self.put_until(message, Deadline::after(timeout))
     }
@@ -289,6 +446,13 @@ impl ByteQueue {
     ///
     /// # Errors
     /// `Full`, and those of [`put`](Self::put).
+    ///
+    /// ```
+    /// let queue = shmq::ByteQueue::new(1)?;
+    /// queue.put_nowait(b"first")?;
+    /// assert!(matches!(queue.put_nowait(b"second"), Err(shmq::PutError::Full)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[doc(alias = "try_send")]
     pub fn put_nowait(&self, message: &[u8]) -> Result<(), PutError> {
         self.put_until(message, Deadline::Now)
@@ -318,6 +482,16 @@ impl ByteQueue {
     ///
     /// # Errors
     /// `Full` at the deadline, and those of [`put_many`](Self::put_many).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let queue = shmq::ByteQueue::new(2)?;
+    /// let late = queue.put_many_timeout(&[b"one", b"two", b"three"], Duration::from_millis(10));
+    /// assert!(matches!(late, Err(shmq::PutManyError { put: 2, error: shmq::PutError::Full })));
+    /// assert_eq!(queue.get_many(3)?, [b"one", b"two"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn put_many_timeout(&self, messages: &[&[u8]], timeout: Duration) -> Result<(), PutManyError> {
         self.put_many_until(messages, Deadline::after(timeout))
     }
@@ -345,6 +519,17 @@ impl ByteQueue {
     ///
     /// # Errors
     /// `Full` at the deadline, and those of [`put_with`](Self::put_with).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let queue = shmq::ByteQueue::new(1)?;
+    /// queue.put_with_timeout(4, Duration::from_millis(10), |bytes| bytes.fill(1))?;
+    /// let late = queue.put_with_timeout(4, Duration::from_millis(10), |bytes| bytes.fill(2));
+    /// assert!(matches!(late, Err(shmq::PutError::Full)));
+    /// assert_eq!(queue.get()?, [1; 4]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn put_with_timeout(
         &self,
         len: usize,
@@ -361,6 +546,15 @@ impl ByteQueue {
     ///
     /// # Errors
     /// `Closed`, `Corrupt` or `Io`. After an error no message has been taken.
+    ///
+    /// ```
+    /// let queue = shmq::ByteQueue::new(8)?;
+    /// queue.put(b"last")?;
+    /// queue.close();
+    /// assert_eq!(queue.get()?, b"last");
+    /// assert!(matches!(queue.get(), Err(shmq::GetError::Closed)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[doc(alias = "recv")]
     pub fn get(&self) -> Result<Vec<u8>, GetError> {
         self.get_until(Deadline::Never)
@@ -371,6 +565,15 @@ impl ByteQueue {
     ///
     /// # Errors
     /// `Empty` at the deadline, and those of [`get`](Self::get).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let queue = shmq::ByteQueue::new(8)?;
+    /// let late = queue.get_timeout(Duration::from_millis(10));
+    /// assert!(matches!(late, Err(shmq::GetError::Empty)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn get_timeout(&self, timeout: Duration) -> Result<Vec<u8>, GetError> {
         self.get_until(Deadline::after(timeout))
     }
@@ -380,6 +583,14 @@ impl ByteQueue {
     ///
     /// # Errors
     /// `Empty`, and those of [`get`](Self::get).
+    ///
+    /// ```
+    /// let queue = shmq::ByteQueue::new(8)?;
+    /// queue.put(b"message")?;
+    /// assert_eq!(queue.get_nowait()?, b"message");
+    /// assert!(matches!(queue.get_nowait(), Err(shmq::GetError::Empty)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[doc(alias = "try_recv")]
     pub fn get_nowait(&self) -> Result<Vec<u8>, GetError> {
         self.get_until(Deadline::Now)
@@ -390,6 +601,19 @@ impl ByteQueue {
     /// # Errors
     /// `BufferTooShort` with the whole message, which is no longer in the queue, and those of
     /// [`get`](Self::get).
+    ///
+    /// ```
+    /// use shmq::GetError::BufferTooShort;
+    ///
+    /// let queue = shmq::ByteQueue::new(8)?;
+    /// queue.put_many(&[b"four", b"too long"])?;
+    /// let mut buffer = [0; 4];
+    /// let len = queue.get_into(&mut buffer)?;
+    /// assert_eq!(&buffer[..len], b"four");
+    /// let short = queue.get_into(&mut buffer);
+    /// assert!(matches!(short, Err(BufferTooShort { message }) if message == b"too long"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn get_into(&self, buffer: &mut [u8]) -> Result<usize, GetError> {
         self.access().get_into(buffer, Deadline::Never)
     }
@@ -398,6 +622,18 @@ impl ByteQueue {
     ///
     /// # Errors
     /// `Empty` at the deadline, and those of [`get_into`](Self::get_into).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let queue = shmq::ByteQueue::new(8)?;
+    /// queue.put(b"four")?;
+    /// let mut buffer = [0; 16];
+    /// assert_eq!(queue.get_into_timeout(&mut buffer, Duration::from_millis(10))?, 4);
+    /// let late = queue.get_into_timeout(&mut buffer, Duration::from_millis(10));
+    /// assert!(matches!(late, Err(shmq::GetError::Empty)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn get_into_timeout(&self, buffer: &mut [u8], timeout: Duration) -> Result<usize, GetError> {
         self.access().get_into(buffer, Deadline::after(timeout))
     }
@@ -409,6 +645,15 @@ impl ByteQueue {
     ///
     /// # Errors
     /// Those of [`get`](Self::get).
+    ///
+    /// ```
+    /// let queue = shmq::ByteQueue::new(8)?;
+    /// queue.put_many(&[b"one", b"two", b"three"])?;
+    /// assert_eq!(queue.get_many(2)?, [b"one", b"two"]);
+    /// // It does not wait for the other 99.
+    /// assert_eq!(queue.get_many(100)?, [b"three"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn get_many(&self, max: usize) -> Result<Vec<Vec<u8>>, GetError> {
         self.access().get_many(max, Deadline::Never)
     }
@@ -417,6 +662,17 @@ impl ByteQueue {
     ///
     /// # Errors
     /// `Empty` at the deadline, and those of [`get_many`](Self::get_many).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let queue = shmq::ByteQueue::new(8)?;
+    /// queue.put(b"one")?;
+    /// assert_eq!(queue.get_many_timeout(100, Duration::from_millis(10))?, [b"one"]);
+    /// let late = queue.get_many_timeout(100, Duration::from_millis(10));
+    /// assert!(matches!(late, Err(shmq::GetError::Empty)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn get_many_timeout(&self, max: usize, timeout: Duration) -> Result<Vec<Vec<u8>>, GetError> {
         self.access().get_many(max, Deadline::after(timeout))
     }
@@ -448,6 +704,17 @@ impl ByteQueue {
     ///
     /// # Errors
     /// `Empty` at the deadline, and those of [`get_with`](Self::get_with).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let queue = shmq::ByteQueue::new(8)?;
+    /// queue.put(b"message")?;
+    /// assert_eq!(queue.get_with_timeout(Duration::from_millis(10), |bytes| bytes.len())?, 7);
+    /// let late = queue.get_with_timeout(Duration::from_millis(10), |bytes| bytes.len());
+    /// assert!(matches!(late, Err(shmq::GetError::Empty)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn get_with_timeout<R>(
         &self,
         timeout: Duration,

@@ -50,6 +50,14 @@ impl Default for QueueOptions {
 
 impl QueueOptions {
     /// The defaults: no limit, messages of up to 8 KiB, not persistent, mode 0600, no label.
+    ///
+    /// ```
+    /// let queue = shmq::QueueOptions::new().anonymous::<String>()?;
+    /// let info = shmq::inspect(queue.name())?;
+    /// assert_eq!((info.capacity, info.max_message), (None, 8192));
+    /// assert_eq!((info.persistent, info.mode, &*info.schema), (false, 0o600, ""));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn new() -> Self {
         Self { settings: Settings::new(0, DEFAULT_MESSAGE) }
@@ -60,6 +68,13 @@ impl QueueOptions {
     /// A queue without a limit grows while its consumers are behind and gives the memory back as they catch up;
     /// when /dev/shm is full, a put fails with [`PutError::NoSpace`](crate::PutError::NoSpace). It holds up to
     /// 16 GiB.
+    ///
+    /// ```
+    /// let mut options = shmq::QueueOptions::new();
+    /// assert_eq!(options.anonymous::<u32>()?.capacity(), None);
+    /// assert_eq!(options.capacity(1000).anonymous::<u32>()?.capacity(), Some(1000));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn capacity(&mut self, messages: usize) -> &mut Self {
         self.settings.capacity = messages;
         self
@@ -69,6 +84,14 @@ impl QueueOptions {
     ///
     /// A put waits until the longest message would fit, so this also bounds how much of the ring is
     /// kept free.
+    ///
+    /// ```
+    /// let queue = shmq::QueueOptions::new().max_message(4).anonymous::<String>()?;
+    /// queue.put(&"abc".to_owned())?; // takes a byte for its length
+    /// let long = queue.put(&"abcd".to_owned());
+    /// assert!(matches!(long, Err(shmq::PutError::TooLong { len: 5, max: 4 })));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn max_message(&mut self, bytes: usize) -> &mut Self {
         self.settings.max_message = bytes;
         self
@@ -80,6 +103,17 @@ impl QueueOptions {
     /// messages, but at most 16 MiB; it is never less than one longest message, and more than `capacity`
     /// longest messages is never used. When the ring is full before `capacity` is reached, the queue is
     /// full. All of it is allocated when the queue is created. A queue without a limit has no use for this.
+    ///
+    /// ```
+    /// let mut options = shmq::QueueOptions::new();
+    /// options.capacity(100).max_message(24).ring_bytes(64);
+    /// let queue = shmq::ByteQueue::from(options.anonymous::<()>()?);
+    /// queue.put(&[0; 24])?;
+    /// queue.put(&[0; 24])?;
+    /// // Each takes 32 bytes, so the ring is full long before there are 100.
+    /// assert!(queue.full());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn ring_bytes(&mut self, bytes: usize) -> &mut Self {
         self.settings.ring_bytes = Some(bytes);
         self
@@ -89,12 +123,32 @@ impl QueueOptions {
     ///
     /// The type of the items is not recorded in the queue. With a label, opening a queue that was created
     /// with another one fails with [`OpenError::Mismatch`]; without one, nothing is compared.
+    ///
+    /// ```
+    /// let name = format!("readings-{}", std::process::id());
+    /// let queue = shmq::QueueOptions::new().schema("celsius").create::<f64>(&name)?;
+    /// let other = shmq::QueueOptions::new().schema("fahrenheit").open::<f64>(&name);
+    /// assert!(matches!(other, Err(shmq::OpenError::Mismatch { field: "schema", .. })));
+    /// // Without a label nothing is compared.
+    /// shmq::Queue::<f64>::open(&name)?.put(&21.5)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn schema(&mut self, label: &str) -> &mut Self {
         label.clone_into(&mut self.settings.schema);
         self
     }
 
     /// Whether the queue stays when its last handle goes; then only [`remove`](crate::remove) deletes it.
+    ///
+    /// ```
+    /// let name = format!("kept-jobs-{}", std::process::id());
+    /// let queue = shmq::QueueOptions::new().persistent(true).create(&name)?;
+    /// queue.put(&"resize".to_owned())?;
+    /// drop(queue);
+    /// assert_eq!(shmq::Queue::<String>::open(&name)?.get()?, "resize");
+    /// shmq::remove(&name)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn persistent(&mut self, yes: bool) -> &mut Self {
         self.settings.persistent = yes;
         self
@@ -104,6 +158,13 @@ impl QueueOptions {
     ///
     /// Who may use the queue needs read *and* write permission, its own user too: a mode without 0600 is for
     /// root only, and a forked child cannot use what it inherited.
+    ///
+    /// ```
+    /// // Readable and writable for the group too.
+    /// let queue = shmq::QueueOptions::new().mode(0o660).anonymous::<u32>()?;
+    /// assert_eq!(shmq::inspect(queue.name())?.mode, 0o660);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn mode(&mut self, mode: u32) -> &mut Self {
         self.settings.mode = mode;
         self

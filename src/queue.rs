@@ -81,6 +81,14 @@ impl<T> Queue<T> {
     ///
     /// # Errors
     /// As [`create`](Self::create), but never `InvalidName` or `AlreadyExists`.
+    ///
+    /// ```
+    /// let queue = shmq::Queue::new(8)?;
+    /// let there = shmq::Queue::<String>::open(queue.name())?; // as another process does
+    /// queue.put(&"hello".to_owned())?;
+    /// assert_eq!(there.get()?, "hello");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(capacity: usize) -> Result<Self, OpenError> {
         ByteQueue::new(capacity).map(Self::from)
     }
@@ -112,6 +120,15 @@ impl<T> Queue<T> {
     /// # Errors
     /// `AlreadyExists` if the name is in use, `InvalidName`, `InvalidOptions` (capacity 0), `NoSpace` if
     /// /dev/shm is too small, `PermissionDenied`, or `Io`.
+    ///
+    /// ```
+    /// let name = format!("created-{}", std::process::id());
+    /// let queue = shmq::Queue::<u32>::create(&name, 8)?;
+    /// assert_eq!(queue.name(), name);
+    /// let again = shmq::Queue::<u32>::create(&name, 8);
+    /// assert!(matches!(again, Err(shmq::OpenError::AlreadyExists { .. })));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn create(name: &str, capacity: usize) -> Result<Self, OpenError> {
         ByteQueue::create(name, capacity).map(Self::from)
     }
@@ -121,6 +138,16 @@ impl<T> Queue<T> {
     /// # Errors
     /// `NotFound` if there is none, `NotShmq` or `Mismatch` if there is something else, `InvalidName`,
     /// `PermissionDenied`, or `Io`.
+    ///
+    /// ```
+    /// let name = format!("opened-{}", std::process::id());
+    /// let early = shmq::Queue::<u32>::open(&name);
+    /// assert!(matches!(early, Err(shmq::OpenError::NotFound { .. })));
+    /// let queue = shmq::Queue::<u32>::create(&name, 8)?;
+    /// queue.put(&7)?;
+    /// assert_eq!(shmq::Queue::<u32>::open(&name)?.get()?, 7);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn open(name: &str) -> Result<Self, OpenError> {
         ByteQueue::open(name).map(Self::from)
     }
@@ -130,27 +157,65 @@ impl<T> Queue<T> {
     /// # Errors
     /// Those of [`open`](Self::open) and [`create`](Self::create), but for `NotFound` and
     /// `AlreadyExists`.
+    ///
+    /// ```
+    /// let name = format!("shared-{}", std::process::id());
+    /// let made = shmq::Queue::<u32>::open_or_create(&name, 8)?;
+    /// let opened = shmq::Queue::<u32>::open_or_create(&name, 100)?;
+    /// made.put(&7)?;
+    /// // The capacity is that of whoever came first.
+    /// assert_eq!((opened.capacity(), opened.get()?), (Some(8), 7));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn open_or_create(name: &str, capacity: usize) -> Result<Self, OpenError> {
         ByteQueue::open_or_create(name, capacity).map(Self::from)
     }
 
     /// The name, with which other processes can [`open`](Self::open) the queue.
+    ///
+    /// ```
+    /// let queue = shmq::Queue::<u32>::new(8)?;
+    /// let there = shmq::Queue::<u32>::open(queue.name())?; // as another process does
+    /// assert_eq!(there.name(), queue.name());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn name(&self) -> &str {
         self.bytes.name()
     }
 
     /// The most items that the queue holds; `None` for a queue without a limit.
+    ///
+    /// ```
+    /// assert_eq!(shmq::Queue::<u32>::new(8)?.capacity(), Some(8));
+    /// assert_eq!(shmq::Queue::<u32>::unbounded()?.capacity(), None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn capacity(&self) -> Option<usize> {
         self.bytes.capacity()
     }
 
     /// How many items there are: exact at one instant during the call. Takes no lock.
+    ///
+    /// ```
+    /// let queue = shmq::Queue::new(8)?;
+    /// queue.put_many(&[1, 2, 3])?;
+    /// assert_eq!(queue.qsize(), 3);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[doc(alias = "len")]
     pub fn qsize(&self) -> usize {
         self.bytes.qsize()
     }
 
     /// Whether there is no item at one instant during the call. Takes no lock.
+    ///
+    /// ```
+    /// let queue = shmq::Queue::new(8)?;
+    /// assert!(queue.empty());
+    /// queue.put(&1)?;
+    /// assert!(!queue.empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[doc(alias = "is_empty")]
     pub fn empty(&self) -> bool {
         self.bytes.empty()
@@ -159,6 +224,14 @@ impl<T> Queue<T> {
     /// Whether a put would have to wait at one instant during the call. Takes no lock.
     ///
     /// A put waits until there is room for the longest message, so this does not depend on the item.
+    ///
+    /// ```
+    /// let queue = shmq::Queue::new(1)?;
+    /// assert!(!queue.full());
+    /// queue.put(&1)?;
+    /// assert!(queue.full());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[doc(alias = "is_full")]
     pub fn full(&self) -> bool {
         self.bytes.full()
@@ -183,11 +256,30 @@ impl<T> Queue<T> {
     }
 
     /// Whether somebody has closed the queue. There may still be items in it.
+    ///
+    /// ```
+    /// let queue = shmq::Queue::new(8)?;
+    /// let there = shmq::Queue::<u32>::open(queue.name())?; // as another process does
+    /// queue.put(&1)?;
+    /// queue.close();
+    /// assert!(there.is_closed() && !there.empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn is_closed(&self) -> bool {
         self.bytes.is_closed()
     }
 
     /// The queue's counters. Never blocks.
+    ///
+    /// ```
+    /// let queue = shmq::Queue::new(8)?;
+    /// queue.put_many(&[1, 2, 3])?;
+    /// queue.get()?;
+    /// queue.task_done()?;
+    /// let stats = queue.stats();
+    /// assert_eq!((stats.puts, stats.gets, stats.unfinished), (3, 1, 2));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn stats(&self) -> Stats {
         self.bytes.stats()
     }
@@ -217,11 +309,34 @@ impl<T> Queue<T> {
     /// It counts: a `task_done` for a later item stands in for an earlier one that is still in work. While others keep
     /// putting, it finds its end up to 75 ms late. It waits for ever for an item whose consumer died: see
     /// [`join_timeout`](Self::join_timeout).
+    ///
+    /// ```
+    /// let queue = shmq::Queue::new(8)?;
+    /// queue.put(&"work".to_owned())?;
+    /// std::thread::scope(|scope| {
+    ///     scope.spawn(|| queue.get().map(|_| queue.task_done()));
+    ///     queue.join();
+    /// });
+    /// assert_eq!(queue.stats().unfinished, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn join(&self) {
         self.bytes.join();
     }
 
     /// Like [`join`](Self::join), but blocks for at most `timeout`. False if items were left by then.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let queue = shmq::Queue::new(8)?;
+    /// queue.put(&"work".to_owned())?;
+    /// queue.get()?;
+    /// assert!(!queue.join_timeout(Duration::from_millis(10)));
+    /// queue.task_done()?;
+    /// assert!(queue.join_timeout(Duration::from_millis(10)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn join_timeout(&self, timeout: Duration) -> bool {
         self.bytes.join_timeout(timeout)
     }
@@ -232,6 +347,14 @@ impl<T> Queue<T> {
     }
 
     /// The same queue, raw messages.
+    ///
+    /// ```
+    /// let queue = shmq::Queue::<String>::new(8)?;
+    /// queue.put(&"hi".to_owned())?;
+    /// // As it is encoded: the length, then the text.
+    /// assert_eq!(queue.bytes().get()?, b"\x02hi");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn bytes(&self) -> &ByteQueue {
         &self.bytes
     }
@@ -242,6 +365,15 @@ impl<T: Serialize> Queue<T> {
     ///
     /// # Errors
     /// `Closed`, `TooLong`, `Encode`, `Corrupt` or `Io`. After an error the item is not in the queue.
+    ///
+    /// ```
+    /// let queue = shmq::Queue::new(8)?;
+    /// queue.put(&(7, "seven".to_owned()))?;
+    /// let long = queue.put(&(8, "eight".repeat(2000)));
+    /// assert!(matches!(long, Err(shmq::PutError::TooLong { max: 8192, .. })));
+    /// assert_eq!(queue.qsize(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[doc(alias = "send")]
     pub fn put(&self, item: &T) -> Result<(), PutError> {
         self.put_until(item, Deadline::Never)
@@ -271,6 +403,13 @@ impl<T: Serialize> Queue<T> {
     ///
     /// # Errors
     /// `Full`, and those of [`put`](Self::put).
+    ///
+    /// ```
+    /// let queue = shmq::Queue::new(1)?;
+    /// queue.put_nowait(&"first")?;
+    /// assert!(matches!(queue.put_nowait(&"second"), Err(shmq::PutError::Full)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[doc(alias = "try_send")]
     pub fn put_nowait(&self, item: &T) -> Result<(), PutError> {
         self.put_until(item, Deadline::Now)
@@ -299,6 +438,16 @@ impl<T: Serialize> Queue<T> {
     ///
     /// # Errors
     /// `Full` at the deadline, and those of [`put_many`](Self::put_many).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let queue = shmq::Queue::new(2)?;
+    /// let late = queue.put_many_timeout(&[1, 2, 3], Duration::from_millis(10));
+    /// assert!(matches!(late, Err(shmq::PutManyError { put: 2, error: shmq::PutError::Full })));
+    /// assert_eq!(queue.get_many(3)?, [1, 2]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn put_many_timeout(&self, items: &[T], timeout: Duration) -> Result<(), PutManyError> {
         self.put_many_until(items, Deadline::after(timeout))
     }
@@ -321,6 +470,15 @@ impl<T: DeserializeOwned> Queue<T> {
     ///
     /// # Errors
     /// `Closed`, `Decode` (the message is no longer in the queue but in the error), `Corrupt` or `Io`.
+    ///
+    /// ```
+    /// let queue = shmq::Queue::new(8)?;
+    /// queue.put(&"last".to_owned())?;
+    /// queue.close();
+    /// assert_eq!(queue.get()?, "last");
+    /// assert!(matches!(queue.get(), Err(shmq::GetError::Closed)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[doc(alias = "recv")]
     pub fn get(&self) -> Result<T, GetError> {
         self.get_until(Deadline::Never)
@@ -349,6 +507,14 @@ impl<T: DeserializeOwned> Queue<T> {
     ///
     /// # Errors
     /// `Empty`, and those of [`get`](Self::get).
+    ///
+    /// ```
+    /// let queue = shmq::Queue::new(8)?;
+    /// queue.put(&1)?;
+    /// assert_eq!(queue.get_nowait()?, 1);
+    /// assert!(matches!(queue.get_nowait(), Err(shmq::GetError::Empty)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[doc(alias = "try_recv")]
     pub fn get_nowait(&self) -> Result<T, GetError> {
         self.get_until(Deadline::Now)
@@ -378,6 +544,15 @@ impl<T: DeserializeOwned> Queue<T> {
     /// # Errors
     /// Those of [`get`](Self::get). If one of them cannot be decoded, the error has the items before it, its bytes,
     /// and the bytes of those after it. (A panic in `Deserialize` loses what this call took.)
+    ///
+    /// ```
+    /// let queue = shmq::Queue::new(8)?;
+    /// queue.put_many(&[1, 2, 3])?;
+    /// assert_eq!(queue.get_many(2)?, [1, 2]);
+    /// // It does not wait for the other 99.
+    /// assert_eq!(queue.get_many(100)?, [3]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn get_many(&self, max: usize) -> Result<Vec<T>, GetManyError<T>> {
         self.get_many_until(max, Deadline::Never)
     }
@@ -386,6 +561,15 @@ impl<T: DeserializeOwned> Queue<T> {
     ///
     /// # Errors
     /// `Empty` at the deadline, and those of [`get_many`](Self::get_many).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let queue = shmq::Queue::<u32>::new(8)?;
+    /// let late = queue.get_many_timeout(100, Duration::from_millis(10));
+    /// assert!(late.is_err_and(|error| matches!(error.error, shmq::GetError::Empty)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn get_many_timeout(&self, max: usize, timeout: Duration) -> Result<Vec<T>, GetManyError<T>> {
         self.get_many_until(max, Deadline::after(timeout))
     }
@@ -401,6 +585,14 @@ impl<T: DeserializeOwned> Queue<T> {
 }
 
 /// The items of a queue as they come; made by [`Queue::iter`].
+///
+/// ```
+/// let queue = shmq::Queue::new(8)?;
+/// queue.put_many(&["one".to_owned(), "two".to_owned()])?;
+/// queue.close();
+/// assert_eq!(queue.iter().collect::<Vec<_>>(), ["one", "two"]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[must_use = "an iterator takes nothing until it is used"]
 pub struct Iter<'a, T> {
     queue: &'a Queue<T>,
@@ -409,6 +601,15 @@ pub struct Iter<'a, T> {
 
 impl<T> Iter<'_, T> {
     /// Why it ended, once it has: `Closed` is the ordinary end.
+    ///
+    /// ```
+    /// let flags = shmq::Queue::<bool>::new(8)?;
+    /// flags.bytes().put(b"neither")?;
+    /// let mut items = flags.iter();
+    /// assert_eq!(items.next(), None);
+    /// assert!(matches!(items.error(), Some(shmq::GetError::Decode { .. })));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn error(&self) -> Option<&GetError> {
         self.error.as_ref()
     }
@@ -443,6 +644,19 @@ impl<'a, T: DeserializeOwned> IntoIterator for &'a Queue<T> {
     type Item = T;
     type IntoIter = Iter<'a, T>;
 
+    /// As [`Queue::iter`].
+    ///
+    /// ```
+    /// let queue = shmq::Queue::new(8)?;
+    /// queue.put_many(&[3, 4])?;
+    /// queue.close();
+    /// let mut sum = 0;
+    /// for number in &queue {
+    ///     sum += number;
+    /// }
+    /// assert_eq!(sum, 7);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     fn into_iter(self) -> Iter<'a, T> {
         self.iter()
     }
@@ -453,6 +667,13 @@ impl QueueOptions {
     ///
     /// # Errors
     /// As [`Queue::new`].
+    ///
+    /// ```
+    /// let queue = shmq::QueueOptions::new().capacity(8).max_message(1 << 20).anonymous::<Vec<u8>>()?;
+    /// queue.put(&vec![0; 100_000])?;
+    /// assert_eq!(queue.get()?.len(), 100_000);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn anonymous<T>(&self) -> Result<Queue<T>, OpenError> {
         ByteQueue::with(self).map(Queue::from)
     }
@@ -461,6 +682,16 @@ impl QueueOptions {
     ///
     /// # Errors
     /// As [`Queue::create`].
+    ///
+    /// ```
+    /// let name = format!("small-jobs-{}", std::process::id());
+    /// let mut options = shmq::QueueOptions::new();
+    /// let queue = options.capacity(8).max_message(100).create::<u32>(&name)?;
+    /// assert_eq!(queue.capacity(), Some(8));
+    /// let again = options.create::<u32>(&name);
+    /// assert!(matches!(again, Err(shmq::OpenError::AlreadyExists { .. })));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn create<T>(&self, name: &str) -> Result<Queue<T>, OpenError> {
         ByteQueue::create_with(self, name).map(Queue::from)
     }
@@ -469,6 +700,17 @@ impl QueueOptions {
     ///
     /// # Errors
     /// As [`Queue::open`].
+    ///
+    /// ```
+    /// let name = format!("labelled-{}", std::process::id());
+    /// let mut options = shmq::QueueOptions::new();
+    /// options.schema("jobs, version 1");
+    /// let here = options.create::<u32>(&name)?;
+    /// let there = options.open::<u32>(&name)?; // as another process does
+    /// here.put(&7)?;
+    /// assert_eq!(there.get()?, 7);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn open<T>(&self, name: &str) -> Result<Queue<T>, OpenError> {
         ByteQueue::open_with(self, name).map(Queue::from)
     }
@@ -477,6 +719,15 @@ impl QueueOptions {
     ///
     /// # Errors
     /// As [`Queue::open_or_create`].
+    ///
+    /// ```
+    /// let name = format!("either-{}", std::process::id());
+    /// let made = shmq::QueueOptions::new().capacity(8).open_or_create::<u32>(&name)?;
+    /// // The options describe a queue that is made: this one keeps its own.
+    /// let opened = shmq::QueueOptions::new().capacity(100).open_or_create::<u32>(&name)?;
+    /// assert_eq!(opened.capacity(), Some(8));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn open_or_create<T>(&self, name: &str) -> Result<Queue<T>, OpenError> {
         ByteQueue::open_or_create_with(self, name).map(Queue::from)
     }
@@ -489,12 +740,29 @@ impl<T> Clone for Queue<T> {
 }
 
 impl<T> From<ByteQueue> for Queue<T> {
+    /// The same queue, its messages taken for encoded items.
+    ///
+    /// ```
+    /// let bytes = shmq::ByteQueue::new(8)?;
+    /// bytes.put(b"\x02hi")?;
+    /// assert_eq!(shmq::Queue::<String>::from(bytes).get()?, "hi");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     fn from(bytes: ByteQueue) -> Self {
         Self { bytes, item: PhantomData }
     }
 }
 
 impl<T> From<Queue<T>> for ByteQueue {
+    /// The same queue, raw messages.
+    ///
+    /// ```
+    /// // Options make a typed queue; the type does not matter here.
+    /// let queue = shmq::ByteQueue::from(shmq::QueueOptions::new().capacity(8).anonymous::<()>()?);
+    /// queue.put(b"raw")?;
+    /// assert_eq!(queue.get()?, b"raw");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     fn from(queue: Queue<T>) -> Self {
         queue.bytes
     }

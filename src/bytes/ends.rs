@@ -102,6 +102,17 @@ impl ByteQueue {
     ///
     /// # Errors
     /// `Closed`, or `Io`.
+    ///
+    /// ```
+    /// let queue = shmq::ByteQueue::new(8)?;
+    /// let producer = queue.producer()?;
+    /// producer.put(b"first")?;
+    /// // This thread has the end already, and would wait for itself.
+    /// assert!(matches!(queue.put(b"second"), Err(shmq::PutError::Io(_))));
+    /// drop(producer);
+    /// queue.put(b"second")?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn producer(&self) -> Result<ByteProducer<'_>, PutError> {
         ByteProducer::hold(self, Deadline::Never)
     }
@@ -110,6 +121,20 @@ impl ByteQueue {
     ///
     /// # Errors
     /// `Full` if somebody else still has the end at the deadline, and those of [`producer`](Self::producer).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let queue = shmq::ByteQueue::new(8)?;
+    /// let producer = queue.producer()?;
+    /// std::thread::scope(|scope| {
+    ///     scope.spawn(|| {
+    ///         let late = queue.producer_timeout(Duration::from_millis(10));
+    ///         assert!(matches!(late, Err(shmq::PutError::Full)));
+    ///     });
+    /// });
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn producer_timeout(&self, timeout: Duration) -> Result<ByteProducer<'_>, PutError> {
         ByteProducer::hold(self, Deadline::after(timeout))
     }
@@ -119,6 +144,18 @@ impl ByteQueue {
     /// # Errors
     /// `Io`, or `Closed` if somebody else has the end of a queue that is closed and empty. If nobody has it, such a
     /// queue has a consumer too, whose calls say `Closed`.
+    ///
+    /// ```
+    /// let queue = shmq::ByteQueue::new(8)?;
+    /// queue.put_many(&[b"first", b"second"])?;
+    /// let consumer = queue.consumer()?;
+    /// assert_eq!(consumer.get()?, b"first");
+    /// // This thread has the end already, and would wait for itself.
+    /// assert!(matches!(queue.get(), Err(shmq::GetError::Io(_))));
+    /// drop(consumer);
+    /// assert_eq!(queue.get()?, b"second");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn consumer(&self) -> Result<ByteConsumer<'_>, GetError> {
         ByteConsumer::hold(self, Deadline::Never)
     }
@@ -127,6 +164,20 @@ impl ByteQueue {
     ///
     /// # Errors
     /// `Empty` if somebody else still has the end at the deadline, and those of [`consumer`](Self::consumer).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let queue = shmq::ByteQueue::new(8)?;
+    /// let consumer = queue.consumer()?;
+    /// std::thread::scope(|scope| {
+    ///     scope.spawn(|| {
+    ///         let late = queue.consumer_timeout(Duration::from_millis(10));
+    ///         assert!(matches!(late, Err(shmq::GetError::Empty)));
+    ///     });
+    /// });
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn consumer_timeout(&self, timeout: Duration) -> Result<ByteConsumer<'_>, GetError> {
         ByteConsumer::hold(self, Deadline::after(timeout))
     }
@@ -157,6 +208,15 @@ impl<'a> ByteProducer<'a> {
     ///
     /// # Errors
     /// As [`ByteQueue::put`].
+    ///
+    /// ```
+    /// let queue = shmq::ByteQueue::new(8)?;
+    /// let producer = queue.producer()?;
+    /// producer.put(b"message")?;
+    /// queue.close();
+    /// assert!(matches!(producer.put(b"late"), Err(shmq::PutError::Closed)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn put(&self, message: &[u8]) -> Result<(), PutError> {
         self.turn()?.put(message, Deadline::Never)
     }
@@ -165,6 +225,17 @@ impl<'a> ByteProducer<'a> {
     ///
     /// # Errors
     /// As [`ByteQueue::put_timeout`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let queue = shmq::ByteQueue::new(1)?;
+    /// let producer = queue.producer()?;
+    /// producer.put(b"first")?;
+    /// let late = producer.put_timeout(b"second", Duration::from_millis(10));
+    /// assert!(matches!(late, Err(shmq::PutError::Full)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn put_timeout(&self, message: &[u8], timeout: Duration) -> Result<(), PutError> {
         self.turn()?.put(message, Deadline::after(timeout))
     }
@@ -173,6 +244,14 @@ impl<'a> ByteProducer<'a> {
     ///
     /// # Errors
     /// As [`ByteQueue::put_nowait`].
+    ///
+    /// ```
+    /// let queue = shmq::ByteQueue::new(1)?;
+    /// let producer = queue.producer()?;
+    /// producer.put_nowait(b"first")?;
+    /// assert!(matches!(producer.put_nowait(b"second"), Err(shmq::PutError::Full)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[doc(alias = "try_send")]
     pub fn put_nowait(&self, message: &[u8]) -> Result<(), PutError> {
         self.turn()?.put(message, Deadline::Now)
@@ -182,6 +261,14 @@ impl<'a> ByteProducer<'a> {
     ///
     /// # Errors
     /// As [`ByteQueue::put_many`].
+    ///
+    /// ```
+    /// let queue = shmq::ByteQueue::new(8)?;
+    /// let producer = queue.producer()?;
+    /// producer.put_many(&[b"one", b"two", b"three"])?;
+    /// assert_eq!(queue.get_many(8)?, [&b"one"[..], b"two", b"three"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn put_many(&self, messages: &[&[u8]]) -> Result<(), PutManyError> {
         let access = self.turn().map_err(|error| PutManyError { put: 0, error })?;
         access.put_many(messages.len(), |at| messages[at], Deadline::Never)
@@ -191,6 +278,16 @@ impl<'a> ByteProducer<'a> {
     ///
     /// # Errors
     /// As [`ByteQueue::put_many_timeout`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let queue = shmq::ByteQueue::new(2)?;
+    /// let producer = queue.producer()?;
+    /// let late = producer.put_many_timeout(&[b"one", b"two", b"three"], Duration::from_millis(10));
+    /// assert!(matches!(late, Err(shmq::PutManyError { put: 2, error: shmq::PutError::Full })));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn put_many_timeout(&self, messages: &[&[u8]], timeout: Duration) -> Result<(), PutManyError> {
         let access = self.turn().map_err(|error| PutManyError { put: 0, error })?;
         access.put_many(messages.len(), |at| messages[at], Deadline::after(timeout))
@@ -200,6 +297,14 @@ impl<'a> ByteProducer<'a> {
     ///
     /// # Errors
     /// As [`ByteQueue::put_with`].
+    ///
+    /// ```
+    /// let queue = shmq::ByteQueue::new(8)?;
+    /// let producer = queue.producer()?;
+    /// producer.put_with(4, |bytes| bytes.copy_from_slice(&7_u32.to_le_bytes()))?;
+    /// assert_eq!(queue.get()?, 7_u32.to_le_bytes());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn put_with(&self, len: usize, fill: impl FnOnce(&mut [u8])) -> Result<(), PutError> {
         let access = self.turn()?;
         self.lent.during(|| access.put_with(len, Deadline::Never, fill))
@@ -209,6 +314,17 @@ impl<'a> ByteProducer<'a> {
     ///
     /// # Errors
     /// As [`ByteQueue::put_with_timeout`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let queue = shmq::ByteQueue::new(1)?;
+    /// let producer = queue.producer()?;
+    /// producer.put_with_timeout(4, Duration::from_millis(10), |bytes| bytes.fill(1))?;
+    /// let late = producer.put_with_timeout(4, Duration::from_millis(10), |bytes| bytes.fill(2));
+    /// assert!(matches!(late, Err(shmq::PutError::Full)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn put_with_timeout(
         &self,
         len: usize,
@@ -253,6 +369,16 @@ impl<'a> ByteConsumer<'a> {
     ///
     /// # Errors
     /// As [`ByteQueue::get`].
+    ///
+    /// ```
+    /// let queue = shmq::ByteQueue::new(8)?;
+    /// let consumer = queue.consumer()?;
+    /// queue.put(b"last")?;
+    /// queue.close();
+    /// assert_eq!(consumer.get()?, b"last");
+    /// assert!(matches!(consumer.get(), Err(shmq::GetError::Closed)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn get(&self) -> Result<Vec<u8>, GetError> {
         self.turn()?.get(Deadline::Never)
     }
@@ -261,6 +387,16 @@ impl<'a> ByteConsumer<'a> {
     ///
     /// # Errors
     /// As [`ByteQueue::get_timeout`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let queue = shmq::ByteQueue::new(8)?;
+    /// let consumer = queue.consumer()?;
+    /// let late = consumer.get_timeout(Duration::from_millis(10));
+    /// assert!(matches!(late, Err(shmq::GetError::Empty)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn get_timeout(&self, timeout: Duration) -> Result<Vec<u8>, GetError> {
         self.turn()?.get(Deadline::after(timeout))
     }
@@ -269,6 +405,15 @@ impl<'a> ByteConsumer<'a> {
     ///
     /// # Errors
     /// As [`ByteQueue::get_nowait`].
+    ///
+    /// ```
+    /// let queue = shmq::ByteQueue::new(8)?;
+    /// let consumer = queue.consumer()?;
+    /// queue.put(b"message")?;
+    /// assert_eq!(consumer.get_nowait()?, b"message");
+    /// assert!(matches!(consumer.get_nowait(), Err(shmq::GetError::Empty)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[doc(alias = "try_recv")]
     pub fn get_nowait(&self) -> Result<Vec<u8>, GetError> {
         self.turn()?.get(Deadline::Now)
@@ -278,6 +423,16 @@ impl<'a> ByteConsumer<'a> {
     ///
     /// # Errors
     /// As [`ByteQueue::get_into`].
+    ///
+    /// ```
+    /// let queue = shmq::ByteQueue::new(8)?;
+    /// let consumer = queue.consumer()?;
+    /// queue.put(b"message")?;
+    /// let mut buffer = [0; 16];
+    /// let len = consumer.get_into(&mut buffer)?;
+    /// assert_eq!(&buffer[..len], b"message");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn get_into(&self, buffer: &mut [u8]) -> Result<usize, GetError> {
         self.turn()?.get_into(buffer, Deadline::Never)
     }
@@ -286,6 +441,17 @@ impl<'a> ByteConsumer<'a> {
     ///
     /// # Errors
     /// As [`ByteQueue::get_into_timeout`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let queue = shmq::ByteQueue::new(8)?;
+    /// let consumer = queue.consumer()?;
+    /// let mut buffer = [0; 16];
+    /// let late = consumer.get_into_timeout(&mut buffer, Duration::from_millis(10));
+    /// assert!(matches!(late, Err(shmq::GetError::Empty)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn get_into_timeout(&self, buffer: &mut [u8], timeout: Duration) -> Result<usize, GetError> {
         self.turn()?.get_into(buffer, Deadline::after(timeout))
     }
@@ -294,6 +460,15 @@ impl<'a> ByteConsumer<'a> {
     ///
     /// # Errors
     /// As [`ByteQueue::get_many`].
+    ///
+    /// ```
+    /// let queue = shmq::ByteQueue::new(8)?;
+    /// let consumer = queue.consumer()?;
+    /// queue.put_many(&[b"one", b"two", b"three"])?;
+    /// assert_eq!(consumer.get_many(2)?, [b"one", b"two"]);
+    /// assert_eq!(consumer.get_many(2)?, [b"three"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn get_many(&self, max: usize) -> Result<Vec<Vec<u8>>, GetError> {
         self.turn()?.get_many(max, Deadline::Never)
     }
@@ -302,6 +477,16 @@ impl<'a> ByteConsumer<'a> {
     ///
     /// # Errors
     /// As [`ByteQueue::get_many_timeout`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let queue = shmq::ByteQueue::new(8)?;
+    /// let consumer = queue.consumer()?;
+    /// let late = consumer.get_many_timeout(100, Duration::from_millis(10));
+    /// assert!(matches!(late, Err(shmq::GetError::Empty)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn get_many_timeout(&self, max: usize, timeout: Duration) -> Result<Vec<Vec<u8>>, GetError> {
         self.turn()?.get_many(max, Deadline::after(timeout))
     }
@@ -310,6 +495,15 @@ impl<'a> ByteConsumer<'a> {
     ///
     /// # Errors
     /// As [`ByteQueue::get_with`].
+    ///
+    /// ```
+    /// let queue = shmq::ByteQueue::new(8)?;
+    /// let consumer = queue.consumer()?;
+    /// queue.put(&[1; 1000])?;
+    /// let sum = consumer.get_with(|bytes| bytes.iter().map(|byte| u32::from(*byte)).sum::<u32>())?;
+    /// assert_eq!((sum, queue.qsize()), (1000, 0));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn get_with<R>(&self, read: impl FnOnce(&[u8]) -> R) -> Result<R, GetError> {
         let access = self.turn()?;
         self.lent.during(|| access.get_with(Deadline::Never, read))
@@ -319,6 +513,16 @@ impl<'a> ByteConsumer<'a> {
     ///
     /// # Errors
     /// As [`ByteQueue::get_with_timeout`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let queue = shmq::ByteQueue::new(8)?;
+    /// let consumer = queue.consumer()?;
+    /// let late = consumer.get_with_timeout(Duration::from_millis(10), |bytes| bytes.len());
+    /// assert!(matches!(late, Err(shmq::GetError::Empty)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn get_with_timeout<R>(
         &self,
         timeout: Duration,

@@ -60,6 +60,17 @@ impl<T: Serialize> Queue<T> {
     ///
     /// # Errors
     /// `Closed`, or `Io`.
+    ///
+    /// ```
+    /// let queue = shmq::Queue::new(8)?;
+    /// let producer = queue.producer()?;
+    /// producer.put(&1)?;
+    /// // This thread has the end already, and would wait for itself.
+    /// assert!(matches!(queue.put(&2), Err(shmq::PutError::Io(_))));
+    /// drop(producer);
+    /// queue.put(&2)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn producer(&self) -> Result<Producer<'_, T>, PutError> {
         Ok(Producer { end: self.bytes().producer()?, queue: self })
     }
@@ -68,6 +79,20 @@ impl<T: Serialize> Queue<T> {
     ///
     /// # Errors
     /// `Full` if somebody else still has the end at the deadline, and those of [`producer`](Self::producer).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let queue = shmq::Queue::<u32>::new(8)?;
+    /// let producer = queue.producer()?;
+    /// std::thread::scope(|scope| {
+    ///     scope.spawn(|| {
+    ///         let late = queue.producer_timeout(Duration::from_millis(10));
+    ///         assert!(matches!(late, Err(shmq::PutError::Full)));
+    ///     });
+    /// });
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn producer_timeout(&self, timeout: Duration) -> Result<Producer<'_, T>, PutError> {
         Ok(Producer { end: self.bytes().producer_timeout(timeout)?, queue: self })
     }
@@ -79,6 +104,18 @@ impl<T: DeserializeOwned> Queue<T> {
     /// # Errors
     /// `Io`, or `Closed` if somebody else has the end of a queue that is closed and empty. If nobody has it, such a
     /// queue has a consumer too, whose calls say `Closed`.
+    ///
+    /// ```
+    /// let queue = shmq::Queue::new(8)?;
+    /// queue.put_many(&[1, 2])?;
+    /// let consumer = queue.consumer()?;
+    /// assert_eq!(consumer.get()?, 1);
+    /// // This thread has the end already, and would wait for itself.
+    /// assert!(matches!(queue.get(), Err(shmq::GetError::Io(_))));
+    /// drop(consumer);
+    /// assert_eq!(queue.get()?, 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn consumer(&self) -> Result<Consumer<'_, T>, GetError> {
         Ok(Consumer { end: self.bytes().consumer()?, queue: self })
     }
@@ -87,6 +124,20 @@ impl<T: DeserializeOwned> Queue<T> {
     ///
     /// # Errors
     /// `Empty` if somebody else still has the end at the deadline, and those of [`consumer`](Self::consumer).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let queue = shmq::Queue::<u32>::new(8)?;
+    /// let consumer = queue.consumer()?;
+    /// std::thread::scope(|scope| {
+    ///     scope.spawn(|| {
+    ///         let late = queue.consumer_timeout(Duration::from_millis(10));
+    ///         assert!(matches!(late, Err(shmq::GetError::Empty)));
+    ///     });
+    /// });
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn consumer_timeout(&self, timeout: Duration) -> Result<Consumer<'_, T>, GetError> {
         Ok(Consumer { end: self.bytes().consumer_timeout(timeout)?, queue: self })
     }
@@ -97,6 +148,15 @@ impl<T: Serialize> Producer<'_, T> {
     ///
     /// # Errors
     /// As [`Queue::put`].
+    ///
+    /// ```
+    /// let queue = shmq::Queue::new(8)?;
+    /// let producer = queue.producer()?;
+    /// producer.put(&1)?;
+    /// queue.close();
+    /// assert!(matches!(producer.put(&2), Err(shmq::PutError::Closed)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn put(&self, item: &T) -> Result<(), PutError> {
         self.items().put(item, Deadline::Never)
     }
@@ -105,6 +165,17 @@ impl<T: Serialize> Producer<'_, T> {
     ///
     /// # Errors
     /// As [`Queue::put_timeout`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let queue = shmq::Queue::new(1)?;
+    /// let producer = queue.producer()?;
+    /// producer.put(&1)?;
+    /// let late = producer.put_timeout(&2, Duration::from_millis(10));
+    /// assert!(matches!(late, Err(shmq::PutError::Full)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn put_timeout(&self, item: &T, timeout: Duration) -> Result<(), PutError> {
         self.items().put(item, Deadline::after(timeout))
     }
@@ -113,6 +184,14 @@ impl<T: Serialize> Producer<'_, T> {
     ///
     /// # Errors
     /// As [`Queue::put_nowait`].
+    ///
+    /// ```
+    /// let queue = shmq::Queue::new(1)?;
+    /// let producer = queue.producer()?;
+    /// producer.put_nowait(&1)?;
+    /// assert!(matches!(producer.put_nowait(&2), Err(shmq::PutError::Full)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[doc(alias = "try_send")]
     pub fn put_nowait(&self, item: &T) -> Result<(), PutError> {
         self.items().put(item, Deadline::Now)
@@ -122,6 +201,14 @@ impl<T: Serialize> Producer<'_, T> {
     ///
     /// # Errors
     /// As [`Queue::put_many`].
+    ///
+    /// ```
+    /// let queue = shmq::Queue::new(100)?;
+    /// let producer = queue.producer()?;
+    /// producer.put_many(&[1, 2, 3])?;
+    /// assert_eq!(queue.get_many(100)?, [1, 2, 3]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn put_many(&self, items: &[T]) -> Result<(), PutManyError> {
         self.items().put_many(items, Deadline::Never)
     }
@@ -130,6 +217,16 @@ impl<T: Serialize> Producer<'_, T> {
     ///
     /// # Errors
     /// As [`Queue::put_many_timeout`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let queue = shmq::Queue::new(2)?;
+    /// let producer = queue.producer()?;
+    /// let late = producer.put_many_timeout(&[1, 2, 3], Duration::from_millis(10));
+    /// assert!(matches!(late, Err(shmq::PutManyError { put: 2, error: shmq::PutError::Full })));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn put_many_timeout(&self, items: &[T], timeout: Duration) -> Result<(), PutManyError> {
         self.items().put_many(items, Deadline::after(timeout))
     }
@@ -145,6 +242,16 @@ impl<T: DeserializeOwned> Consumer<'_, T> {
     ///
     /// # Errors
     /// As [`Queue::get`].
+    ///
+    /// ```
+    /// let queue = shmq::Queue::new(8)?;
+    /// let consumer = queue.consumer()?;
+    /// queue.put(&"last".to_owned())?;
+    /// queue.close();
+    /// assert_eq!(consumer.get()?, "last");
+    /// assert!(matches!(consumer.get(), Err(shmq::GetError::Closed)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn get(&self) -> Result<T, GetError> {
         self.items().get(Deadline::Never)
     }
@@ -153,6 +260,16 @@ impl<T: DeserializeOwned> Consumer<'_, T> {
     ///
     /// # Errors
     /// As [`Queue::get_timeout`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let queue = shmq::Queue::<u32>::new(8)?;
+    /// let consumer = queue.consumer()?;
+    /// let late = consumer.get_timeout(Duration::from_millis(10));
+    /// assert!(matches!(late, Err(shmq::GetError::Empty)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn get_timeout(&self, timeout: Duration) -> Result<T, GetError> {
         self.items().get(Deadline::after(timeout))
     }
@@ -161,6 +278,15 @@ impl<T: DeserializeOwned> Consumer<'_, T> {
     ///
     /// # Errors
     /// As [`Queue::get_nowait`].
+    ///
+    /// ```
+    /// let queue = shmq::Queue::new(8)?;
+    /// let consumer = queue.consumer()?;
+    /// queue.put(&1)?;
+    /// assert_eq!(consumer.get_nowait()?, 1);
+    /// assert!(matches!(consumer.get_nowait(), Err(shmq::GetError::Empty)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[doc(alias = "try_recv")]
     pub fn get_nowait(&self) -> Result<T, GetError> {
         self.items().get(Deadline::Now)
@@ -170,6 +296,15 @@ impl<T: DeserializeOwned> Consumer<'_, T> {
     ///
     /// # Errors
     /// As [`Queue::get_many`].
+    ///
+    /// ```
+    /// let queue = shmq::Queue::new(8)?;
+    /// let consumer = queue.consumer()?;
+    /// queue.put_many(&[1, 2, 3])?;
+    /// assert_eq!(consumer.get_many(2)?, [1, 2]);
+    /// assert_eq!(consumer.get_many(2)?, [3]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn get_many(&self, max: usize) -> Result<Vec<T>, GetManyError<T>> {
         self.items().get_many(max, Deadline::Never)
     }
@@ -178,6 +313,16 @@ impl<T: DeserializeOwned> Consumer<'_, T> {
     ///
     /// # Errors
     /// As [`Queue::get_many_timeout`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let queue = shmq::Queue::<u32>::new(8)?;
+    /// let consumer = queue.consumer()?;
+    /// let late = consumer.get_many_timeout(100, Duration::from_millis(10));
+    /// assert!(late.is_err_and(|error| matches!(error.error, shmq::GetError::Empty)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn get_many_timeout(&self, max: usize, timeout: Duration) -> Result<Vec<T>, GetManyError<T>> {
         self.items().get_many(max, Deadline::after(timeout))
     }
