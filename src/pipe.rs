@@ -83,18 +83,42 @@ impl Default for PipeOptions {
 
 impl PipeOptions {
     /// The defaults: 2 messages each way, of up to 64 KiB, mode 0600, no label.
+    ///
+    /// ```
+    /// let (here, there) = shmq::PipeOptions::new().pipe::<u32, u32>()?;
+    /// here.send_nowait(&1)?;
+    /// here.send_nowait(&2)?;
+    /// assert!(matches!(here.send_nowait(&3), Err(shmq::PutError::Full)));
+    /// there.send_nowait(&1)?; // the other way there is room
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn new() -> Self {
         Self { settings: Settings::new(DEFAULT_CAPACITY, DEFAULT_MESSAGE) }
     }
 
     /// How many messages the pipe holds at most each way: 1 to 2^31 - 1. The default is 2.
+    ///
+    /// ```
+    /// let (receiver, sender) = shmq::PipeOptions::new().capacity(1).simplex()?;
+    /// sender.send_nowait(&1)?;
+    /// assert!(matches!(sender.send_nowait(&2), Err(shmq::PutError::Full)));
+    /// assert_eq!(receiver.recv()?, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn capacity(&mut self, messages: usize) -> &mut Self {
         self.settings.capacity = messages;
         self
     }
 
     /// The longest encoded message in bytes, up to 1 GiB. The default is 64 KiB.
+    ///
+    /// ```
+    /// let (receiver, sender) = shmq::PipeOptions::new().max_message(4).simplex::<u32>()?;
+    /// let long = sender.send_bytes(b"bytes");
+    /// assert!(matches!(long, Err(shmq::PutError::TooLong { len: 5, max: 4 })));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn max_message(&mut self, bytes: usize) -> &mut Self {
         self.settings.max_message = bytes;
         self
@@ -102,12 +126,28 @@ impl PipeOptions {
 
     /// A label of up to 64 bytes for what the messages mean; see
     /// [`QueueOptions::schema`](crate::QueueOptions::schema).
+    ///
+    /// ```
+    /// let name = format!("labelled-line-{}", std::process::id());
+    /// let here = shmq::PipeOptions::new().schema("version 2").create::<u32, ()>(&name)?;
+    /// let other = shmq::PipeOptions::new().schema("version 1").open::<(), u32>(&name);
+    /// assert!(matches!(other, Err(shmq::OpenError::Mismatch { field: "schema", .. })));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn schema(&mut self, label: &str) -> &mut Self {
         label.clone_into(&mut self.settings.schema);
         self
     }
 
     /// The permissions of the object in /dev/shm, whatever the umask. The default is 0600.
+    ///
+    /// ```
+    /// let name = format!("group-line-{}", std::process::id());
+    /// // Readable and writable for the group too.
+    /// let here = shmq::PipeOptions::new().mode(0o660).create::<u32, u32>(&name)?;
+    /// assert_eq!(shmq::inspect(&name)?.mode, 0o660);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn mode(&mut self, mode: u32) -> &mut Self {
         self.settings.mode = mode;
         self
@@ -117,6 +157,14 @@ impl PipeOptions {
     ///
     /// # Errors
     /// As [`pipe`], and `InvalidOptions`.
+    ///
+    /// ```
+    /// let (client, server) = shmq::PipeOptions::new().capacity(16).pipe::<u32, String>()?;
+    /// client.send(&7)?;
+    /// server.send(&format!("got {}", server.recv()?))?;
+    /// assert_eq!(client.recv()?, "got 7");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[expect(clippy::type_complexity, reason = "what a pipe is: two ends, mirrored")]
     pub fn pipe<S, R>(&self) -> Result<(Connection<S, R>, Connection<R, S>), OpenError> {
         let plan = self.settings.plan(Kind::Pipe, true)?;
@@ -130,6 +178,15 @@ impl PipeOptions {
     ///
     /// # Errors
     /// As [`pipe`], and `InvalidOptions`.
+    ///
+    /// ```
+    /// let (receiver, sender) = shmq::PipeOptions::new().capacity(16).simplex()?;
+    /// for number in 0..16 {
+    ///     sender.send(&number)?;
+    /// }
+    /// assert_eq!(receiver.recv()?, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn simplex<T>(&self) -> Result<(Receiver<T>, Sender<T>), OpenError> {
         let plan = self.settings.plan(Kind::Simplex, true)?;
         let made = attachment::create_made_up_prepared(&plan, |segment| {
@@ -145,6 +202,16 @@ impl PipeOptions {
     ///
     /// # Errors
     /// As [`Connection::create`], and `InvalidOptions`.
+    ///
+    /// ```
+    /// let name = format!("wide-line-{}", std::process::id());
+    /// let mut options = shmq::PipeOptions::new();
+    /// let here = options.max_message(1 << 20).create::<Vec<u8>, ()>(&name)?;
+    /// let there = shmq::Connection::<(), Vec<u8>>::open(&name)?; // as another process does
+    /// here.send(&vec![0; 100_000])?;
+    /// assert_eq!(there.recv()?.len(), 100_000);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn create<S, R>(&self, name: &str) -> Result<Connection<S, R>, OpenError> {
         let plan = self.settings.plan(Kind::Pipe, false)?;
         let made = attachment::create_prepared(name, &plan, |segment| End::FIRST.open(segment));
@@ -155,6 +222,17 @@ impl PipeOptions {
     ///
     /// # Errors
     /// As [`Connection::open`].
+    ///
+    /// ```
+    /// let name = format!("checked-line-{}", std::process::id());
+    /// let mut options = shmq::PipeOptions::new();
+    /// options.schema("requests, version 2");
+    /// let here = options.create::<u32, ()>(&name)?;
+    /// let there = options.open::<(), u32>(&name)?; // as another process does
+    /// here.send(&7)?;
+    /// assert_eq!(there.recv()?, 7);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn open<S, R>(&self, name: &str) -> Result<Connection<S, R>, OpenError> {
         let segment = attachment::open(name, self.settings.expected(Kind::Pipe)?)?;
         // One at a time; whoever dies in between leaves the end to the next one.
@@ -215,6 +293,18 @@ impl End {
 /// Serialising an end duplicates it. Until somebody deserialises the duplicate it belongs to this process: it ends
 /// with it, or with the put that was to carry it, if that fails. A duplicate is deserialised once; another time
 /// makes a further handle if the end is still open, and else fails.
+///
+/// ```
+/// let (here, there) = shmq::pipe::<u32, String>()?;
+/// let clients = shmq::Queue::new(8)?;
+/// clients.put(&there)?;
+/// drop(there); // its duplicate is on the way
+/// let client = clients.get()?; // as another process does
+/// here.send(&7)?;
+/// client.send(&format!("got {}", client.recv()?))?;
+/// assert_eq!(here.recv()?, "got 7");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Connection<S, R> {
     // Dropped first: whoever has been told of the end of file finds that it cannot send any more either.
     receiver: Receiver<R>,
@@ -222,12 +312,34 @@ pub struct Connection<S, R> {
 }
 
 /// The sending end of a pipe, or the sending half of a [`Connection`].
+///
+/// ```
+/// let (receiver, sender) = shmq::simplex::<String>()?;
+/// let other = sender.clone();
+/// sender.send(&"one".to_owned())?;
+/// drop(sender);
+/// other.send(&"two".to_owned())?; // the end is open until both are gone
+/// drop(receiver);
+/// assert!(matches!(other.send(&"three".to_owned()), Err(shmq::PutError::Closed)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Sender<T> {
     half: Arc<Half>,
     item: PhantomData<fn(T)>,
 }
 
 /// The receiving end of a pipe, or the receiving half of a [`Connection`].
+///
+/// ```
+/// let (receiver, sender) = shmq::simplex::<u32>()?;
+/// std::thread::spawn(move || (1..=10).try_for_each(|number| sender.send(&number)));
+/// let mut sum = 0;
+/// while let Ok(number) = receiver.recv() {
+///     sum += number;
+/// }
+/// assert_eq!(sum, 55);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Receiver<T> {
     half: Arc<Half>,
     item: PhantomData<fn() -> T>,
@@ -260,6 +372,15 @@ impl<S, R> Connection<S, R> {
     /// # Errors
     /// `AlreadyExists` if it was taken before, `NotFound` if there is no such pipe or its first end is closed,
     /// `NotShmq` or `Mismatch` if there is something else, `InvalidName`, `PermissionDenied`, or `Io`.
+    ///
+    /// ```
+    /// let name = format!("taken-line-{}", std::process::id());
+    /// let here = shmq::Connection::<u32, String>::create(&name)?;
+    /// let there = shmq::Connection::<String, u32>::open(&name)?; // the types mirrored
+    /// let third = shmq::Connection::<String, u32>::open(&name);
+    /// assert!(matches!(third, Err(shmq::OpenError::AlreadyExists { .. })));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn open(name: &str) -> Result<Self, OpenError> {
         PipeOptions::new().open(name)
     }
@@ -270,6 +391,17 @@ impl<S, R> Connection<S, R> {
     ///
     /// # Errors
     /// `Io`.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let (here, there) = shmq::pipe::<u32, u32>()?;
+    /// assert!(!here.poll(Duration::from_millis(10))?);
+    /// there.send(&1)?;
+    /// assert!(here.poll(Duration::MAX)?);
+    /// assert_eq!(here.recv()?, 1); // it took nothing
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn poll(&self, timeout: Duration) -> Result<bool, GetError> {
         self.receiver.poll(timeout)
     }
@@ -278,6 +410,13 @@ impl<S, R> Connection<S, R> {
     ///
     /// # Errors
     /// As [`send`](Self::send).
+    ///
+    /// ```
+    /// let (here, there) = shmq::pipe::<(), ()>()?;
+    /// here.send_bytes(b"raw")?;
+    /// assert_eq!(there.recv_bytes()?, b"raw");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn send_bytes(&self, message: &[u8]) -> Result<(), PutError> {
         self.sender.send_bytes(message)
     }
@@ -286,6 +425,15 @@ impl<S, R> Connection<S, R> {
     ///
     /// # Errors
     /// As [`recv`](Self::recv), but never `Decode`.
+    ///
+    /// ```
+    /// let (here, there) = shmq::pipe::<(), ()>()?;
+    /// here.send_bytes(b"last")?;
+    /// here.close();
+    /// assert_eq!(there.recv_bytes()?, b"last");
+    /// assert!(matches!(there.recv_bytes(), Err(shmq::GetError::Closed)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn recv_bytes(&self) -> Result<Vec<u8>, GetError> {
         self.receiver.recv_bytes()
     }
@@ -295,6 +443,15 @@ impl<S, R> Connection<S, R> {
     /// # Errors
     /// `TooLong` if it has more: it stays, and can be received with a larger `max`. Else as
     /// [`recv_bytes`](Self::recv_bytes).
+    ///
+    /// ```
+    /// let (here, there) = shmq::pipe::<(), ()>()?;
+    /// here.send_bytes(b"long message")?;
+    /// let long = there.recv_bytes_max(4);
+    /// assert!(matches!(long, Err(shmq::GetError::TooLong { len: 12, max: 4 })));
+    /// assert_eq!(there.recv_bytes_max(100)?, b"long message");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn recv_bytes_max(&self, max: usize) -> Result<Vec<u8>, GetError> {
         self.receiver.recv_bytes_max(max)
     }
@@ -303,14 +460,45 @@ impl<S, R> Connection<S, R> {
     ///
     /// # Errors
     /// `BufferTooShort` with the whole message, which has been received. Else as [`recv_bytes`](Self::recv_bytes).
+    ///
+    /// ```
+    /// use shmq::GetError::BufferTooShort;
+    ///
+    /// let (here, there) = shmq::pipe::<(), ()>()?;
+    /// let mut buffer = [0; 4];
+    /// here.send_bytes(b"raw")?;
+    /// assert_eq!(there.recv_bytes_into(&mut buffer)?, 3);
+    /// here.send_bytes(b"too long")?;
+    /// let short = there.recv_bytes_into(&mut buffer);
+    /// assert!(matches!(short, Err(BufferTooShort { message }) if message == b"too long"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn recv_bytes_into(&self, buffer: &mut [u8]) -> Result<usize, GetError> {
         self.receiver.recv_bytes_into(buffer)
     }
 
     /// Drops this handle. The end is closed when its last handle is.
+    ///
+    /// ```
+    /// let (here, there) = shmq::pipe::<u32, u32>()?;
+    /// here.close();
+    /// assert!(matches!(there.recv(), Err(shmq::GetError::Closed)));
+    /// assert!(matches!(there.send(&1), Err(shmq::PutError::Closed)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn close(self) {}
 
     /// The two halves, each of which can be dropped, cloned and sent on its own.
+    ///
+    /// ```
+    /// let (here, there) = shmq::pipe::<u32, u32>()?;
+    /// let (sender, receiver) = here.split();
+    /// there.send(&1)?;
+    /// drop(sender); // says that no more will come, and goes on receiving
+    /// assert!(matches!(there.recv(), Err(shmq::GetError::Closed)));
+    /// assert_eq!(receiver.recv()?, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn split(self) -> (Sender<S>, Receiver<R>) {
         (self.sender, self.receiver)
     }
@@ -326,6 +514,15 @@ impl<S: Serialize, R> Connection<S, R> {
     /// # Errors
     /// `Closed` if the far end cannot receive any more, `TooLong`, `Encode`, `Corrupt` or `Io`. After an error the
     /// item was not sent.
+    ///
+    /// ```
+    /// let (here, there) = shmq::pipe::<u32, ()>()?;
+    /// here.send(&7)?;
+    /// assert_eq!(there.recv()?, 7);
+    /// drop(there);
+    /// assert!(matches!(here.send(&8), Err(shmq::PutError::Closed)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[doc(alias = "put")]
     pub fn send(&self, item: &S) -> Result<(), PutError> {
         self.sender.send(item)
@@ -335,6 +532,16 @@ impl<S: Serialize, R> Connection<S, R> {
     ///
     /// # Errors
     /// `Full` at the deadline, and those of [`send`](Self::send).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let (here, there) = shmq::PipeOptions::new().capacity(1).pipe::<u32, ()>()?;
+    /// here.send(&1)?;
+    /// let late = here.send_timeout(&2, Duration::from_millis(10));
+    /// assert!(matches!(late, Err(shmq::PutError::Full)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn send_timeout(&self, item: &S, timeout: Duration) -> Result<(), PutError> {
         self.sender.send_timeout(item, timeout)
     }
@@ -343,6 +550,13 @@ impl<S: Serialize, R> Connection<S, R> {
     ///
     /// # Errors
     /// `Full`, and those of [`send`](Self::send).
+    ///
+    /// ```
+    /// let (here, there) = shmq::PipeOptions::new().capacity(1).pipe::<u32, ()>()?;
+    /// here.send_nowait(&1)?;
+    /// assert!(matches!(here.send_nowait(&2), Err(shmq::PutError::Full)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[doc(alias = "try_send")]
     pub fn send_nowait(&self, item: &S) -> Result<(), PutError> {
         self.sender.send_nowait(item)
@@ -354,6 +568,15 @@ impl<S, R: DeserializeOwned> Connection<S, R> {
     ///
     /// # Errors
     /// `Closed` at the end of file, `Decode` with the message's bytes, `Corrupt` or `Io`.
+    ///
+    /// ```
+    /// let (here, there) = shmq::pipe::<String, ()>()?;
+    /// here.send(&"last".to_owned())?;
+    /// drop(here);
+    /// assert_eq!(there.recv()?, "last");
+    /// assert!(matches!(there.recv(), Err(shmq::GetError::Closed)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[doc(alias = "get")]
     pub fn recv(&self) -> Result<R, GetError> {
         self.receiver.recv()
@@ -363,6 +586,15 @@ impl<S, R: DeserializeOwned> Connection<S, R> {
     ///
     /// # Errors
     /// `Empty` at the deadline, and those of [`recv`](Self::recv).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let (here, there) = shmq::pipe::<u32, u32>()?;
+    /// let late = here.recv_timeout(Duration::from_millis(10));
+    /// assert!(matches!(late, Err(shmq::GetError::Empty)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn recv_timeout(&self, timeout: Duration) -> Result<R, GetError> {
         self.receiver.recv_timeout(timeout)
     }
@@ -371,6 +603,14 @@ impl<S, R: DeserializeOwned> Connection<S, R> {
     ///
     /// # Errors
     /// `Empty`, and those of [`recv`](Self::recv).
+    ///
+    /// ```
+    /// let (here, there) = shmq::pipe::<u32, u32>()?;
+    /// assert!(matches!(here.recv_nowait(), Err(shmq::GetError::Empty)));
+    /// there.send(&1)?;
+    /// assert_eq!(here.recv_nowait()?, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[doc(alias = "try_recv")]
     pub fn recv_nowait(&self) -> Result<R, GetError> {
         self.receiver.recv_nowait()
@@ -386,12 +626,28 @@ impl<T> Sender<T> {
     ///
     /// # Errors
     /// As [`Connection::send_bytes`].
+    ///
+    /// ```
+    /// let (receiver, sender) = shmq::simplex::<()>()?;
+    /// sender.send_bytes(b"raw")?;
+    /// assert_eq!(receiver.recv_bytes()?, b"raw");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn send_bytes(&self, message: &[u8]) -> Result<(), PutError> {
         self.check()?;
         self.half.access().put(message, Deadline::Never)
     }
 
     /// Drops this handle. The end is closed when its last handle is.
+    ///
+    /// ```
+    /// let (receiver, sender) = shmq::simplex::<u32>()?;
+    /// sender.send(&1)?;
+    /// sender.close();
+    /// assert_eq!(receiver.recv()?, 1);
+    /// assert!(matches!(receiver.recv(), Err(shmq::GetError::Closed)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn close(self) {}
 
     /// Room alone does not tell that somebody is there to receive.
@@ -405,6 +661,15 @@ impl<T: Serialize> Sender<T> {
     ///
     /// # Errors
     /// As [`Connection::send`].
+    ///
+    /// ```
+    /// let (receiver, sender) = shmq::simplex()?;
+    /// sender.send(&"one".to_owned())?;
+    /// assert_eq!(receiver.recv()?, "one");
+    /// receiver.close();
+    /// assert!(matches!(sender.send(&"two".to_owned()), Err(shmq::PutError::Closed)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[doc(alias = "put")]
     pub fn send(&self, item: &T) -> Result<(), PutError> {
         self.send_until(item, Deadline::Never)
@@ -414,6 +679,16 @@ impl<T: Serialize> Sender<T> {
     ///
     /// # Errors
     /// As [`Connection::send_timeout`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let (receiver, sender) = shmq::PipeOptions::new().capacity(1).simplex::<u32>()?;
+    /// sender.send(&1)?;
+    /// let late = sender.send_timeout(&2, Duration::from_millis(10));
+    /// assert!(matches!(late, Err(shmq::PutError::Full)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn send_timeout(&self, item: &T, timeout: Duration) -> Result<(), PutError> {
         self.send_until(item, Deadline::after(timeout))
     }
@@ -422,6 +697,13 @@ impl<T: Serialize> Sender<T> {
     ///
     /// # Errors
     /// As [`Connection::send_nowait`].
+    ///
+    /// ```
+    /// let (receiver, sender) = shmq::PipeOptions::new().capacity(1).simplex::<u32>()?;
+    /// sender.send_nowait(&1)?;
+    /// assert!(matches!(sender.send_nowait(&2), Err(shmq::PutError::Full)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[doc(alias = "try_send")]
     pub fn send_nowait(&self, item: &T) -> Result<(), PutError> {
         self.send_until(item, Deadline::Now)
@@ -442,6 +724,17 @@ impl<T> Receiver<T> {
     ///
     /// # Errors
     /// As [`Connection::poll`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let (receiver, sender) = shmq::simplex::<u32>()?;
+    /// assert!(!receiver.poll(Duration::from_millis(10))?);
+    /// drop(sender);
+    /// assert!(receiver.poll(Duration::MAX)?); // the end of file is there to be received
+    /// assert!(matches!(receiver.recv(), Err(shmq::GetError::Closed)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn poll(&self, timeout: Duration) -> Result<bool, GetError> {
         self.half.channel().poll(Deadline::after(timeout)).map_err(GetError::Io)
     }
@@ -450,6 +743,15 @@ impl<T> Receiver<T> {
     ///
     /// # Errors
     /// As [`Connection::recv_bytes`].
+    ///
+    /// ```
+    /// let (receiver, sender) = shmq::simplex::<()>()?;
+    /// sender.send_bytes(b"last")?;
+    /// drop(sender);
+    /// assert_eq!(receiver.recv_bytes()?, b"last");
+    /// assert!(matches!(receiver.recv_bytes(), Err(shmq::GetError::Closed)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn recv_bytes(&self) -> Result<Vec<u8>, GetError> {
         self.half.access().get(Deadline::Never)
     }
@@ -458,6 +760,15 @@ impl<T> Receiver<T> {
     ///
     /// # Errors
     /// As [`Connection::recv_bytes_max`].
+    ///
+    /// ```
+    /// let (receiver, sender) = shmq::simplex::<()>()?;
+    /// sender.send_bytes(b"long message")?;
+    /// let long = receiver.recv_bytes_max(4);
+    /// assert!(matches!(long, Err(shmq::GetError::TooLong { len: 12, max: 4 })));
+    /// assert_eq!(receiver.recv_bytes_max(100)?, b"long message");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn recv_bytes_max(&self, max: usize) -> Result<Vec<u8>, GetError> {
         self.half.access().get_max(max, Deadline::Never)
     }
@@ -466,11 +777,27 @@ impl<T> Receiver<T> {
     ///
     /// # Errors
     /// As [`Connection::recv_bytes_into`].
+    ///
+    /// ```
+    /// let (receiver, sender) = shmq::simplex::<()>()?;
+    /// sender.send_bytes(b"raw")?;
+    /// let mut buffer = [0; 16];
+    /// let len = receiver.recv_bytes_into(&mut buffer)?;
+    /// assert_eq!(&buffer[..len], b"raw");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn recv_bytes_into(&self, buffer: &mut [u8]) -> Result<usize, GetError> {
         self.half.access().get_into(buffer, Deadline::Never)
     }
 
     /// Drops this handle. The end is closed when its last handle is.
+    ///
+    /// ```
+    /// let (receiver, sender) = shmq::simplex::<u32>()?;
+    /// receiver.close();
+    /// assert!(matches!(sender.send(&1), Err(shmq::PutError::Closed)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn close(self) {}
 
     pub(crate) fn half(&self) -> &Half {
@@ -483,6 +810,15 @@ impl<T: DeserializeOwned> Receiver<T> {
     ///
     /// # Errors
     /// As [`Connection::recv`].
+    ///
+    /// ```
+    /// let (receiver, sender) = shmq::simplex()?;
+    /// sender.send(&"last".to_owned())?;
+    /// drop(sender);
+    /// assert_eq!(receiver.recv()?, "last");
+    /// assert!(matches!(receiver.recv(), Err(shmq::GetError::Closed)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[doc(alias = "get")]
     pub fn recv(&self) -> Result<T, GetError> {
         self.recv_until(Deadline::Never)
@@ -492,6 +828,15 @@ impl<T: DeserializeOwned> Receiver<T> {
     ///
     /// # Errors
     /// As [`Connection::recv_timeout`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let (receiver, sender) = shmq::simplex::<u32>()?;
+    /// let late = receiver.recv_timeout(Duration::from_millis(10));
+    /// assert!(matches!(late, Err(shmq::GetError::Empty)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn recv_timeout(&self, timeout: Duration) -> Result<T, GetError> {
         self.recv_until(Deadline::after(timeout))
     }
@@ -500,6 +845,14 @@ impl<T: DeserializeOwned> Receiver<T> {
     ///
     /// # Errors
     /// As [`Connection::recv_nowait`].
+    ///
+    /// ```
+    /// let (receiver, sender) = shmq::simplex::<u32>()?;
+    /// assert!(matches!(receiver.recv_nowait(), Err(shmq::GetError::Empty)));
+    /// sender.send(&1)?;
+    /// assert_eq!(receiver.recv_nowait()?, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[doc(alias = "try_recv")]
     pub fn recv_nowait(&self) -> Result<T, GetError> {
         self.recv_until(Deadline::Now)
