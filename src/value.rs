@@ -46,6 +46,16 @@ pub struct Value<T> {
 }
 
 /// Exclusive access to a [`Value`]: a copy that is written back when this is dropped.
+///
+/// ```
+/// let position = shmq::Value::new([0.0_f64; 2])?;
+/// let mut guard = position.lock();
+/// guard[0] += 1.5;
+/// guard[1] += 2.5;
+/// drop(guard); // now others see both
+/// assert_eq!(position.get(), [1.5, 2.5]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[must_use = "the lock is held only as long as this lives"]
 pub struct ValueGuard<'a, T: Pod> {
     copy: T,
@@ -61,6 +71,14 @@ impl<T: Pod> Value<T> {
     ///
     /// # Errors
     /// As [`create`](Self::create), but never `InvalidName` or `AlreadyExists`.
+    ///
+    /// ```
+    /// let total = shmq::Value::new(0.0_f64)?;
+    /// let there = shmq::Value::<f64>::open(total.name())?; // as another process does
+    /// there.set(21.5);
+    /// assert_eq!(total.get(), 21.5);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(initial: T) -> Result<Self, OpenError> {
         let bytes = bytemuck::bytes_of(&initial);
         State::create(None, Kind::Value, size_of::<T>(), 1, bytes).map(Self::attached)
@@ -71,6 +89,15 @@ impl<T: Pod> Value<T> {
     /// # Errors
     /// `AlreadyExists` if the name is in use, `InvalidName`, `InvalidOptions` (a type of more than 1 GiB),
     /// `NoSpace`, `PermissionDenied`, or `Io`.
+    ///
+    /// ```
+    /// let name = format!("total-{}", std::process::id());
+    /// let total = shmq::Value::create(&name, 0_u64)?;
+    /// assert_eq!(total.name(), name);
+    /// let again = shmq::Value::create(&name, 0_u64);
+    /// assert!(matches!(again, Err(shmq::OpenError::AlreadyExists { .. })));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn create(name: &str, initial: T) -> Result<Self, OpenError> {
         let bytes = bytemuck::bytes_of(&initial);
         State::create(Some(name), Kind::Value, size_of::<T>(), 1, bytes).map(Self::attached)
@@ -81,6 +108,15 @@ impl<T: Pod> Value<T> {
     /// # Errors
     /// `NotFound` if there is none, `NotShmq` or `Mismatch` if there is something else or a value of another size,
     /// `InvalidName`, `PermissionDenied`, or `Io`.
+    ///
+    /// ```
+    /// let total = shmq::Value::new(7_u64)?;
+    /// assert_eq!(shmq::Value::<u64>::open(total.name())?.get(), 7);
+    /// // The size is compared, the type is not recorded.
+    /// let other = shmq::Value::<u32>::open(total.name());
+    /// assert!(matches!(other, Err(shmq::OpenError::Mismatch { .. })));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn open(name: &str) -> Result<Self, OpenError> {
         State::open(name, Kind::Value, size_of::<T>()).map(Self::attached)
     }
@@ -90,6 +126,13 @@ impl<T: Pod> Value<T> {
     }
 
     /// The value. Blocks only if it is longer than 8 bytes and somebody has it locked.
+    ///
+    /// ```
+    /// let counter = shmq::Value::new(7_u64)?;
+    /// let guard = counter.lock();
+    /// assert_eq!(counter.get(), 7); // 8 bytes: it does not wait for the guard
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn get(&self) -> T {
         let mut value = T::zeroed();
         let bytes = bytemuck::bytes_of_mut(&mut value);
@@ -103,6 +146,13 @@ impl<T: Pod> Value<T> {
     }
 
     /// Changes the value. Blocks only if it is longer than 8 bytes and somebody has it locked.
+    ///
+    /// ```
+    /// let limit = shmq::Value::new(10_u32)?;
+    /// limit.set(20);
+    /// assert_eq!(limit.get(), 20);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn set(&self, value: T) {
         let bytes = bytemuck::bytes_of(&value);
         if bytes.len() <= 8 {
@@ -115,12 +165,35 @@ impl<T: Pod> Value<T> {
 
     /// Locks the value until the guard is dropped. Blocks while somebody else has it locked; if that is the
     /// calling thread itself, for ever.
+    ///
+    /// ```
+    /// let counter = shmq::Value::new(0_u64)?;
+    /// std::thread::scope(|scope| {
+    ///     for _ in 0..4 {
+    ///         // Nobody else's change can come between the reading and the writing.
+    ///         scope.spawn(|| *counter.lock() += 1);
+    ///     }
+    /// });
+    /// assert_eq!(counter.get(), 4);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn lock(&self) -> ValueGuard<'_, T> {
         self.guard(self.state.lock_for_ever())
     }
 
     /// Like [`lock`](Self::lock), but blocks for at most `timeout`. `None` if somebody still has it locked then,
     /// and at once if that is the calling thread itself.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let counter = shmq::Value::new(0_u64)?;
+    /// let guard = counter.lock();
+    /// assert!(counter.lock_timeout(Duration::from_millis(10)).is_none());
+    /// drop(guard);
+    /// assert!(counter.lock_timeout(Duration::from_millis(10)).is_some());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn lock_timeout(&self, timeout: Duration) -> Option<ValueGuard<'_, T>> {
         let locked = self.state.lock(Deadline::after(timeout))?;
         Some(self.guard(locked))
@@ -142,6 +215,13 @@ impl<T: Pod> Value<T> {
 
 impl<T> Value<T> {
     /// The name, with which other processes can [`open`](Self::open) it.
+    ///
+    /// ```
+    /// let counter = shmq::Value::new(0_u64)?;
+    /// let there = shmq::Value::<u64>::open(counter.name())?; // as another process does
+    /// assert_eq!(there.name(), counter.name());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn name(&self) -> &str {
         self.state.name()
     }
@@ -150,6 +230,18 @@ impl<T> Value<T> {
 impl<T: Pod> ValueGuard<'_, T> {
     /// Whether a process died while it held the guard, since the last guard said so: a value longer than 8 bytes may
     /// then be a mixture of an old and a new one.
+    ///
+    /// ```
+    /// let span = shmq::Value::new([0_u64, 10])?;
+    /// let mut guard = span.lock();
+    /// if guard.recovered() {
+    ///     *guard = [0, 10]; // half of it may be from before the crash
+    /// }
+    /// guard[1] += 1;
+    /// drop(guard);
+    /// assert_eq!(span.get(), [0, 11]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn recovered(&self) -> bool {
         self.recovered
     }

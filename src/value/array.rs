@@ -40,6 +40,16 @@ pub struct Array<T> {
 }
 
 /// Exclusive access to an [`Array`], where it lies.
+///
+/// ```
+/// let scores = shmq::Array::new(&[3, 1, 2])?;
+/// let mut guard = scores.lock();
+/// guard.sort_unstable();
+/// assert_eq!(*guard, [1, 2, 3]);
+/// drop(guard);
+/// assert_eq!(scores.get(0), Some(1));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[must_use = "the lock is held only as long as this lives"]
 pub struct ArrayGuard<'a, T: Pod> {
     locked: Locked<'a>,
@@ -54,6 +64,14 @@ impl<T: Pod> Array<T> {
     ///
     /// # Errors
     /// As [`create`](Self::create), but never `InvalidName` or `AlreadyExists`.
+    ///
+    /// ```
+    /// let readings = shmq::Array::new(&[0.0_f64; 100])?;
+    /// let there = shmq::Array::<f64>::open(readings.name())?; // as another process does
+    /// there.set(99, 21.5);
+    /// assert_eq!(readings.get(99), Some(21.5));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(initial: &[T]) -> Result<Self, OpenError> {
         Self::make(None, initial)
     }
@@ -63,6 +81,15 @@ impl<T: Pod> Array<T> {
     /// # Errors
     /// `AlreadyExists` if the name is in use, `InvalidName`, `InvalidOptions` (more than 2^31 - 1 elements or
     /// 16 GiB), `NoSpace`, `PermissionDenied`, or `Io`.
+    ///
+    /// ```
+    /// let name = format!("readings-array-{}", std::process::id());
+    /// let readings = shmq::Array::create(&name, &[0_u32; 100])?;
+    /// assert_eq!(readings.name(), name);
+    /// let again = shmq::Array::create(&name, &[0_u32; 100]);
+    /// assert!(matches!(again, Err(shmq::OpenError::AlreadyExists { .. })));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn create(name: &str, initial: &[T]) -> Result<Self, OpenError> {
         Self::make(Some(name), initial)
     }
@@ -72,6 +99,15 @@ impl<T: Pod> Array<T> {
     /// # Errors
     /// `NotFound` if there is none, `NotShmq` or `Mismatch` if there is something else or an array of elements of
     /// another size, `InvalidName`, `PermissionDenied`, or `Io`.
+    ///
+    /// ```
+    /// let readings = shmq::Array::new(&[0_u32; 100])?;
+    /// let there = shmq::Array::<u32>::open(readings.name())?; // as another process does
+    /// assert_eq!(there.len(), 100); // which it need not know
+    /// let other = shmq::Array::<u64>::open(readings.name());
+    /// assert!(matches!(other, Err(shmq::OpenError::Mismatch { .. })));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn open(name: &str) -> Result<Self, OpenError> {
         State::open(name, Kind::Array, size_of::<T>()).map(Self::attached)
     }
@@ -86,6 +122,13 @@ impl<T: Pod> Array<T> {
     }
 
     /// An element, or `None` if there is none of that index. Blocks while somebody else has the array locked.
+    ///
+    /// ```
+    /// let squares = shmq::Array::new(&[0, 1, 4, 9])?;
+    /// assert_eq!(squares.get(3), Some(9));
+    /// assert_eq!(squares.get(4), None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn get(&self, index: usize) -> Option<T> {
         // The length is known without the lock.
         if index >= self.len() {
@@ -96,6 +139,14 @@ impl<T: Pod> Array<T> {
     }
 
     /// Changes an element. False if there is none of that index. Blocks while somebody else has the array locked.
+    ///
+    /// ```
+    /// let squares = shmq::Array::new(&[0, 1, 4, 0])?;
+    /// assert!(squares.set(3, 9));
+    /// assert!(!squares.set(4, 16));
+    /// assert_eq!(*squares.lock(), [0, 1, 4, 9]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn set(&self, index: usize, value: T) -> bool {
         if index >= self.len() {
             return false;
@@ -107,12 +158,34 @@ impl<T: Pod> Array<T> {
 
     /// Locks the array until the guard is dropped. Blocks while somebody else has it locked; if that is the calling
     /// thread itself, for ever.
+    ///
+    /// ```
+    /// let slots = shmq::Array::new(&[7, 0, 0])?;
+    /// // One lock for the search and the change: nobody else takes the same slot.
+    /// let mut guard = slots.lock();
+    /// if let Some(free) = guard.iter_mut().find(|slot| **slot == 0) {
+    ///     *free = 8;
+    /// }
+    /// assert_eq!(*guard, [7, 8, 0]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn lock(&self) -> ArrayGuard<'_, T> {
         self.guard(self.state.lock_for_ever())
     }
 
     /// Like [`lock`](Self::lock), but blocks for at most `timeout`. `None` if somebody still has it locked then,
     /// and at once if that is the calling thread itself.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let slots = shmq::Array::new(&[0_u32; 3])?;
+    /// let guard = slots.lock();
+    /// assert!(slots.lock_timeout(Duration::from_millis(10)).is_none());
+    /// drop(guard);
+    /// assert!(slots.lock_timeout(Duration::from_millis(10)).is_some());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn lock_timeout(&self, timeout: Duration) -> Option<ArrayGuard<'_, T>> {
         self.state.lock(Deadline::after(timeout)).map(|locked| self.guard(locked))
     }
@@ -125,16 +198,34 @@ impl<T: Pod> Array<T> {
 
 impl<T> Array<T> {
     /// The name, with which other processes can [`open`](Self::open) it.
+    ///
+    /// ```
+    /// let slots = shmq::Array::new(&[0_u32; 3])?;
+    /// let there = shmq::Array::<u32>::open(slots.name())?; // as another process does
+    /// assert_eq!(there.name(), slots.name());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn name(&self) -> &str {
         self.state.name()
     }
 
     /// How many elements there are.
+    ///
+    /// ```
+    /// assert_eq!(shmq::Array::new(&[0_u32; 3])?.len(), 3);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn len(&self) -> usize {
         self.state.count()
     }
 
     /// Whether there are none.
+    ///
+    /// ```
+    /// assert!(!shmq::Array::new(&[0_u32; 3])?.is_empty());
+    /// assert!(shmq::Array::<u32>::new(&[])?.is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -153,6 +244,17 @@ fn elements_mut<T: Pod>(bytes: &mut [u8]) -> &mut [T] {
 impl<T: Pod> ArrayGuard<'_, T> {
     /// Whether a process died while it held the guard, since the last guard said so: the elements may then be a
     /// mixture of old and new ones.
+    ///
+    /// ```
+    /// let counts = shmq::Array::new(&[0_u64; 3])?;
+    /// let mut guard = counts.lock();
+    /// if guard.recovered() {
+    ///     guard.fill(0); // some may be from before the crash: count again
+    /// }
+    /// guard[0] += 1;
+    /// assert_eq!(*guard, [1, 0, 0]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn recovered(&self) -> bool {
         self.recovered
     }
