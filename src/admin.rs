@@ -17,6 +17,15 @@ use crate::sys::segment;
 use crate::tasks::Tasks;
 
 /// What a segment is, as [`inspect`] and [`list`] found it at one moment.
+///
+/// ```
+/// let jobs = shmq::Queue::new(10)?;
+/// jobs.put_many(&["resize", "crop"])?;
+/// let info = shmq::inspect(jobs.name())?;
+/// let filled = info.capacity.map(|capacity| 100 * info.messages / capacity);
+/// assert_eq!((filled, info.puts, info.closed), (Some(20), 2, false));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Info {
@@ -63,6 +72,19 @@ pub struct Info {
 }
 
 /// What there is to a segment.
+///
+/// ```
+/// use shmq::State;
+///
+/// let name = format!("idle-{}", std::process::id());
+/// let queue = shmq::QueueOptions::new().persistent(true).create::<u8>(&name)?;
+/// assert_eq!(shmq::inspect(&name)?.state, State::Live);
+/// drop(queue);
+/// // If it were not persistent it would be gone now, or `Stale` after a crash of everybody.
+/// assert_eq!(shmq::inspect(&name)?.state, State::Idle);
+/// shmq::remove(&name)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum State {

@@ -8,6 +8,20 @@ use std::io;
 pub(crate) const NOT_A_FILE: &str = "it is not a regular file";
 
 /// Why a queue could not be created, opened or removed.
+///
+/// ```
+/// use shmq::OpenError;
+///
+/// let name = format!("service-{}", std::process::id());
+/// let status = match shmq::Queue::<u32>::open(&name) {
+///     Ok(_) => "running".to_owned(),
+///     Err(OpenError::NotFound { .. }) => "not running".to_owned(),
+///     Err(OpenError::Mismatch { expected, found, .. }) => format!("{found}, not {expected}"),
+///     Err(error) => Err(error)?,
+/// };
+/// assert_eq!(status, "not running");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[non_exhaustive]
 pub enum OpenError {
     /// The name breaks the rules for names.
@@ -141,6 +155,17 @@ impl Error for OpenError {
 }
 
 impl From<OpenError> for io::Error {
+    /// `NotFound`, `AlreadyExists` and `PermissionDenied` keep their names; the error itself is inside.
+    ///
+    /// ```
+    /// fn attach(name: &str) -> std::io::Result<shmq::Queue<u32>> {
+    ///     Ok(shmq::Queue::open(name)?)
+    /// }
+    ///
+    /// let nothing = attach(&format!("nothing-{}", std::process::id()));
+    /// assert!(nothing.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     fn from(error: OpenError) -> Self {
         let kind = match &error {
             OpenError::InvalidName { .. } | OpenError::InvalidOptions { .. } => io::ErrorKind::InvalidInput,
@@ -156,6 +181,20 @@ impl From<OpenError> for io::Error {
 }
 
 /// Why a message was not put. It was borrowed, so nothing is lost.
+///
+/// ```
+/// use shmq::PutError;
+///
+/// let readings = shmq::Queue::new(1)?;
+/// readings.put(&20.5)?;
+/// let taken = match readings.put_nowait(&21.0) {
+///     Ok(()) => true,
+///     Err(PutError::Full | PutError::Closed) => false, // nobody wants it later
+///     Err(error) => Err(error)?,
+/// };
+/// assert!(!taken);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[non_exhaustive]
 pub enum PutError {
     /// The queue was full, or its put end taken, until the deadline.
@@ -216,6 +255,15 @@ impl Error for PutError {
 }
 
 impl From<PutError> for io::Error {
+    /// `Full` is `WouldBlock`, `Closed` is `BrokenPipe`; the error itself is inside.
+    ///
+    /// ```
+    /// let queue = shmq::Queue::new(1)?;
+    /// queue.put(&1)?;
+    /// let full = queue.put_nowait(&2).map_err(std::io::Error::from);
+    /// assert!(full.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     fn from(error: PutError) -> Self {
         let kind = match &error {
             PutError::Full => io::ErrorKind::WouldBlock,
@@ -230,6 +278,20 @@ impl From<PutError> for io::Error {
 }
 
 /// Why no message was returned.
+///
+/// ```
+/// use shmq::GetError;
+///
+/// let flags = shmq::Queue::<bool>::new(8)?;
+/// flags.bytes().put(b"neither")?;
+/// let strange = match flags.get_nowait() {
+///     Ok(_) | Err(GetError::Empty | GetError::Closed) => None,
+///     Err(GetError::Decode { message, .. }) => Some(message), // no longer in the queue
+///     Err(error) => Err(error)?,
+/// };
+/// assert_eq!(strange.as_deref(), Some(&b"neither"[..]));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[non_exhaustive]
 pub enum GetError {
     /// The queue was empty, or its get end taken, until the deadline.
@@ -301,6 +363,15 @@ impl Error for GetError {
 }
 
 impl From<GetError> for io::Error {
+    /// `Empty` is `WouldBlock`, `Closed` is `UnexpectedEof`; the error itself is inside.
+    ///
+    /// ```
+    /// let queue = shmq::Queue::<u32>::new(1)?;
+    /// queue.close();
+    /// let closed = queue.get().map_err(std::io::Error::from);
+    /// assert!(closed.is_err_and(|error| error.kind() == std::io::ErrorKind::UnexpectedEof));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     fn from(error: GetError) -> Self {
         let kind = match &error {
             GetError::Empty => io::ErrorKind::WouldBlock,
@@ -336,6 +407,18 @@ debug_tells! {
 }
 
 /// How far a [`put_many`](crate::Queue::put_many) came, and what stopped it.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// let queue = shmq::Queue::new(2)?;
+/// let mut rest = &[1, 2, 3][..];
+/// if let Err(error) = queue.put_many_timeout(rest, Duration::from_millis(10)) {
+///     rest = &rest[error.put..];
+/// }
+/// assert_eq!(rest, [3]); // to be put later
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct PutManyError {
     /// Exactly `items[..put]` are in the queue.
@@ -358,6 +441,15 @@ impl Error for PutManyError {
 
 /// What a [`get_many`](crate::Queue::get_many) took before one could not be decoded, and what it took besides.
 /// All of it has been removed from the queue, and nothing is lost.
+///
+/// ```
+/// let flags = shmq::Queue::<bool>::new(8)?;
+/// flags.bytes().put_many(&[b"\x01", b"neither", b"\x00"])?;
+/// let got = flags.get_many(8);
+/// assert!(got.is_err_and(|error| error.got == [true] && error.rest == [b"\x00"]));
+/// assert!(flags.empty());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct GetManyError<T> {
     /// The items before the one that could not be decoded.
     pub got: Vec<T>,
@@ -406,6 +498,16 @@ impl<T> Error for GetManyError<T> {
 }
 
 /// `task_done` was called more often than there were items.
+///
+/// ```
+/// let queue = shmq::Queue::new(8)?;
+/// queue.put(&"work".to_owned())?;
+/// queue.get()?;
+/// queue.task_done()?;
+/// let again = queue.task_done(); // nothing is left to be done
+/// assert!(again.is_err_and(|error| error.to_string().contains("once for each item")));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TaskDoneError {
     pub(crate) done: u64,
@@ -432,10 +534,32 @@ fn write_corrupt(f: &mut fmt::Formatter<'_>, reason: &str) -> fmt::Result {
 }
 
 /// Why an item could not be encoded; the text names the serde feature at fault where there is one.
+///
+/// ```
+/// use std::collections::BTreeMap;
+///
+/// #[derive(serde::Serialize)]
+/// struct Reading {
+///     #[serde(flatten)]
+///     more: BTreeMap<String, f64>,
+/// }
+///
+/// let put = shmq::Queue::new(8)?.put(&Reading { more: BTreeMap::new() });
+/// assert!(matches!(put, Err(shmq::PutError::Encode(error)) if error.to_string().contains("flatten")));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EncodeError(pub(crate) String);
 
 /// Why a message could not be decoded; the text names the serde feature at fault where there is one.
+///
+/// ```
+/// let flags = shmq::Queue::<bool>::new(8)?;
+/// flags.bytes().put(b"neither")?;
+/// let got = flags.get();
+/// assert!(matches!(got, Err(shmq::GetError::Decode { error, .. }) if error.to_string().contains("another type")));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DecodeError(pub(crate) String);
 

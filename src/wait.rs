@@ -16,6 +16,15 @@ use crate::sys::futex::MOST_WORDS;
 /// Something that messages come from: [`Queue`], [`ByteQueue`], [`Connection`] or [`Receiver`].
 ///
 /// It cannot be implemented outside this crate.
+///
+/// ```
+/// let jobs = shmq::Queue::<u32>::new(8)?;
+/// let (control, sender) = shmq::simplex::<String>()?;
+/// let sources: [&dyn shmq::Source; 2] = [&jobs, &control];
+/// sender.send(&"reload".to_owned())?;
+/// assert_eq!(shmq::wait(&sources, None)?, [1]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait Source: sealed::Watched + Send + Sync {}
 
 mod sealed {
@@ -29,6 +38,14 @@ mod sealed {
 }
 
 /// Why [`wait`] did not wait.
+///
+/// ```
+/// let queue = shmq::Queue::<u32>::new(8)?;
+/// let sources = vec![&queue as &dyn shmq::Source; 129];
+/// let many = shmq::wait(&sources, None);
+/// assert!(matches!(many, Err(shmq::WaitError::TooMany { given: 129, max: 128 })));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum WaitError {
