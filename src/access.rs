@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::channel::{Channel, Turn};
+use crate::codec::LARGEST_KEPT;
 use crate::deadline::Deadline;
 use crate::error::{GetError, PutError, PutManyError};
 use crate::sys::region::Span;
@@ -104,7 +105,7 @@ impl<T: Turn> Access<'_, T> {
     pub(crate) fn get_into(self, buffer: &mut [u8], deadline: Deadline) -> Result<usize, GetError> {
         let taken = self.channel.get(self.turn, deadline, |message| {
             if message.len() > buffer.len() {
-                return too_long(message).map(Err);
+                return too_short_for(message).map(Err);
             }
             message.copy_to(buffer);
             Ok(Ok(message.len()))
@@ -124,11 +125,7 @@ impl<T: Turn> Access<'_, T> {
     pub(crate) fn get_many(self, max: usize, deadline: Deadline) -> Result<Vec<Vec<u8>>, GetError> {
         let mut messages = Vec::new();
         self.channel.get_many(self.turn, max, deadline, |message| {
-            if messages.len() == messages.capacity() {
-                let known = (message.pending as usize).min(max) - messages.len();
-                let first = if messages.is_empty() { FIRST_LIST } else { usize::MAX };
-                messages.try_reserve_exact(known.min(first)).map_err(no_memory)?;
-            }
+            reserve(&mut messages, (message.pending as usize).min(max))?;
             messages.push(to_vec(message.bytes)?);
             Ok(())
         })?;
@@ -154,10 +151,7 @@ impl<T: Turn> Access<'_, T> {
         deadline: Deadline,
     ) -> Result<usize, GetError> {
         self.channel.get_many(self.turn, max, deadline, |message| {
-            if batch.ends.len() == batch.ends.capacity() {
-                let known = (message.pending as usize).min(max) - batch.ends.len();
-                batch.ends.try_reserve(known).map_err(no_memory)?;
-            }
+            reserve(&mut batch.ends, (message.pending as usize).min(max))?;
             batch.push(|buffer, start| {
                 let end = start + message.bytes.len();
                 if buffer.len() < end {
@@ -180,10 +174,20 @@ fn to_vec(message: Span<'_>) -> Result<Vec<u8>, Box<GetError>> {
     Ok(bytes)
 }
 
-/// How many messages a list is made for at first. When glibc is asked for more than 1 KiB, it first merges all the small
-/// blocks that the last batch left, and has to cut up memory anew for each message: then better after most of them have
-/// been used again.
-const FIRST_LIST: usize = 1000 / size_of::<Vec<u8>>();
+/// Bytes that a list takes at first. When glibc is asked for more than 1 KiB, it first merges all the small blocks that
+/// the last batch left, and has to cut up memory anew for each message: then better after most of them have been used
+/// again.
+const FIRST_LIST: usize = 1000;
+
+/// Makes room for one more, and for `all` if it can be believed that so many will come.
+#[inline]
+fn reserve<T>(list: &mut Vec<T>, all: usize) -> Result<(), Box<GetError>> {
+    if list.len() == list.capacity() {
+        let first = if list.is_empty() { FIRST_LIST / size_of::<T>() } else { usize::MAX };
+        list.try_reserve_exact(all.saturating_sub(list.len()).clamp(1, first)).map_err(no_memory)?;
+    }
+    Ok(())
+}
 
 /// A process that cannot have this much memory is at its end; for more, its caller is told.
 const SMALL: usize = 64 << 10;
@@ -200,15 +204,16 @@ fn append(message: Span<'_>, buffer: &mut Vec<u8>) -> Result<(), Box<GetError>> 
 /// The error for a message that is longer than the buffer, which is removed nevertheless.
 #[cold]
 #[inline(never)]
-fn too_long(message: Span<'_>) -> Result<Box<GetError>, Box<GetError>> {
+fn too_short_for(message: Span<'_>) -> Result<Box<GetError>, Box<GetError>> {
     to_vec(message).map(|message| Box::new(GetError::BufferTooShort { message }))
 }
 
-/// Makes the buffer that long, and more than twice as long as it was if it is to be longer again and again.
+/// Makes the buffer that long, and as long as buffers that are kept twice as long as it was: it may have to grow again.
 #[cold]
 fn grow(buffer: &mut Vec<u8>, len: usize) -> Result<(), Box<GetError>> {
-    buffer.try_reserve(len - buffer.len()).map_err(no_memory)?;
-    buffer.resize(buffer.capacity(), 0);
+    let len = len.max((2 * buffer.len()).min(LARGEST_KEPT));
+    buffer.try_reserve_exact(len - buffer.len()).map_err(no_memory)?;
+    buffer.resize(len, 0);
     Ok(())
 }
 

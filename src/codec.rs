@@ -10,7 +10,7 @@ use serde::ser::{self, Serialize, Serializer};
 use crate::error::{DecodeError, EncodeError};
 
 /// A scratch buffer that has grown beyond this is not kept.
-const LARGEST_KEPT: usize = 4 << 20;
+pub(crate) const LARGEST_KEPT: usize = 4 << 20;
 
 thread_local! {
     static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
@@ -52,8 +52,8 @@ pub(crate) fn encode<T: Serialize + ?Sized>(
 ) -> Result<usize, Unsuitable> {
     let remark = RefCell::new(None);
     let limit = start.saturating_add(max);
-    buffer.truncate(limit);
-    let mut serializer = postcard::Serializer { output: Bounded { buffer, end: start, limit } };
+    let room = buffer.len().min(limit);
+    let mut serializer = postcard::Serializer { output: Bounded { buffer, end: start, room, limit } };
     let encoded = item.serialize(Watch { inner: &mut serializer, remark: &remark });
     let end = serializer.output.end;
     match encoded {
@@ -65,10 +65,11 @@ pub(crate) fn encode<T: Serialize + ?Sized>(
 
 #[cold]
 fn unsuitable(refusal: Refusal<postcard::Error>, remark: Remark) -> Unsuitable {
-    let text = match *refusal.0 {
-        Ok(error) => remark.into_inner().unwrap_or_else(|| describe(&error)),
+    // The first remark is the innermost, and says what is wrong; what came of it further out may not.
+    let text = remark.into_inner().unwrap_or_else(|| match *refusal.0 {
+        Ok(error) => describe(&error),
         Err(text) => text,
-    };
+    });
     Unsuitable::Encode(EncodeError(text))
 }
 
@@ -133,10 +134,11 @@ fn describe(error: &postcard::Error) -> String {
 
 /// Writes up to `limit` and counts on beyond that, so that the error can tell how long it is.
 struct Bounded<'a> {
-    /// Never longer than `limit`.
     buffer: &'a mut Vec<u8>,
     /// Where what has been written, or counted, ends.
     end: usize,
+    /// How far the buffer may be written to as it is.
+    room: usize,
     limit: usize,
 }
 
@@ -150,30 +152,31 @@ impl Bounded<'_> {
         if self.end <= self.limit {
             let len = self.end.max(2 * self.buffer.len()).max(256).min(self.limit);
             self.buffer.resize(len, 0);
+            self.room = len;
             self.buffer[start..self.end].copy_from_slice(bytes);
         }
     }
 }
 
 impl Flavor for Bounded<'_> {
-    type Output = usize;
+    type Output = ();
 
     #[inline]
     fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
-        match self.buffer.get_mut(self.end) {
-            Some(place) => {
+        match self.buffer.get_mut(self.end..self.room) {
+            Some([place, ..]) => {
                 *place = byte;
                 self.end += 1;
             }
-            None => self.extend_slowly(&[byte]),
+            _ => self.extend_slowly(&[byte]),
         }
         Ok(())
     }
 
     #[inline]
     fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
-        let room = self.buffer.get_mut(self.end..).and_then(|room| room.get_mut(..bytes.len()));
-        match room {
+        let place = self.buffer.get_mut(self.end..self.room).and_then(|room| room.get_mut(..bytes.len()));
+        match place {
             Some(place) => {
                 place.copy_from_slice(bytes);
                 self.end += bytes.len();
@@ -183,8 +186,9 @@ impl Flavor for Bounded<'_> {
         Ok(())
     }
 
-    fn finalize(self) -> postcard::Result<usize> {
-        Ok(self.end)
+    /// Where it ends is asked before.
+    fn finalize(self) -> postcard::Result<()> {
+        Ok(())
     }
 }
 

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
 use serde::de::{self, DeserializeOwned, Visitor};
-use serde::ser::{self, SerializeMap, SerializeSeq};
+use serde::ser::{self, SerializeMap, SerializeSeq, SerializeStruct};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use shmq::{GetError, PutError, Queue, QueueOptions};
 
@@ -565,6 +565,32 @@ fn the_word_of_a_type_that_refuses_to_be_encoded_is_kept() {
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Newtyped<T>(T);
+
+/// Adds where it was to what its field says, as careful implementations do.
+#[derive(Debug)]
+struct Tells(SkippedIf);
+
+impl Serialize for Tells {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut tells = serializer.serialize_struct("Tells", 1)?;
+        let field = tells.serialize_field("field", &self.0);
+        field.map_err(|error| ser::Error::custom(format!("in Tells.field: {error}")))?;
+        tells.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Tells {
+    fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        Err(de::Error::custom("nobody reads it"))
+    }
+}
+
+#[test]
+fn what_is_wrong_is_told_even_if_a_type_around_it_has_a_word_of_its_own() {
+    let tells = || Tells(SkippedIf { maybe: None, after: 1 });
+    not_encoded(&tells(), "skip_serializing_if");
+    not_encoded(&Some(tells()), "skip_serializing_if");
+}
 
 #[test]
 fn a_message_that_goes_on_after_the_item_is_refused_whole() {
