@@ -456,7 +456,7 @@ fn stopped_before_a_waiter(arguments: &[String]) {
     let (queue, len, mut random) = survivor(arguments);
     let mut rounds = 0;
     let mut held = 0;
-    assert_woken(ms(25), || {
+    assert_woken(ms(4), || {
         loop {
             rounds += 1;
             assert!(rounds < 50 * (held + 4), "only {held} of {rounds} were stopped while they held the end");
@@ -479,7 +479,7 @@ fn stopped_before_a_waiter(arguments: &[String]) {
                     let queue = ByteQueue::open(queue.name()).unwrap();
                     i32::from(number(&queue.get_timeout(ms(20_000)).unwrap()) != 2)
                 });
-                // A sleeper looks for itself ever more rarely; by now it has just begun to sleep for 75 ms.
+                // A sleeper looks for itself ever more rarely; by now it does every 20 ms.
                 nap(ms(130));
                 let (code, took) = timed(|| {
                     victim.go_on();
