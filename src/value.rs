@@ -45,7 +45,10 @@ pub struct Value<T> {
     value: PhantomData<fn(T) -> T>,
 }
 
-/// Exclusive access to a [`Value`]: a copy that is written back when this is dropped.
+/// Exclusive access to a [`Value`]: a copy that is written back when this is dropped, if it was borrowed mutably.
+///
+/// It keeps other guards away. A [`set`](Value::set) of a value of up to 8 bytes does not wait for it: who uses both on one
+/// value overwrites one with the other.
 ///
 /// ```
 /// let position = shmq::Value::new([0.0_f64; 2])?;
@@ -59,6 +62,7 @@ pub struct Value<T> {
 #[must_use = "the lock is held only as long as this lives"]
 pub struct ValueGuard<'a, T: Pod> {
     copy: T,
+    changed: bool,
     recovered: bool,
     state: &'a State,
     locked: Locked<'a>,
@@ -209,7 +213,7 @@ impl<T: Pod> Value<T> {
             bytes.copy_from_slice(&locked.bytes()[..bytes.len()]);
         }
         let recovered = self.state.take_recovered();
-        ValueGuard { copy, recovered, state: &self.state, locked, thread: PhantomData }
+        ValueGuard { copy, changed: false, recovered, state: &self.state, locked, thread: PhantomData }
     }
 }
 
@@ -257,14 +261,15 @@ impl<T: Pod> Deref for ValueGuard<'_, T> {
 
 impl<T: Pod> DerefMut for ValueGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
+        self.changed = true;
         &mut self.copy
     }
 }
 
 impl<T: Pod> Drop for ValueGuard<'_, T> {
-    /// Writes the copy back; the lock is given back after it. In a forked child it does neither.
+    /// Writes the copy back, if it may have changed; the lock is given back after it. In a forked child it does neither.
     fn drop(&mut self) {
-        if !self.locked.is_ours() {
+        if !self.changed || !self.locked.is_ours() {
             return;
         }
         let bytes = bytemuck::bytes_of(&self.copy);

@@ -77,6 +77,16 @@ fn a_value_is_what_was_written_last_whatever_its_size() {
 }
 
 #[test]
+fn a_guard_that_is_only_read_overwrites_nothing() {
+    let value = Value::new(1_u64).unwrap();
+    let guard = value.lock();
+    assert_eq!(*guard, 1);
+    value.set(2);
+    drop(guard);
+    assert_eq!(value.get(), 2);
+}
+
+#[test]
 fn an_array_has_the_length_and_the_elements_that_it_was_made_with() {
     let array = Array::new(&[1_u16, 2, 3]).unwrap();
     is_for_everybody(&array);
