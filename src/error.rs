@@ -56,7 +56,7 @@ pub enum OpenError {
     },
     /// The segment is ours and whole, but not what was asked for.
     Mismatch {
-        /// `"format version"`, `"schema"` or `"kind"`.
+        /// `"format version"`, `"schema"`, `"kind"`, or of a value or an array `"size of the type"`.
         field: &'static str,
         /// What this process asked for.
         expected: String,
@@ -86,7 +86,7 @@ impl fmt::Display for OpenError {
         match self {
             Self::InvalidName { name, reason } => write!(
                 f,
-                "invalid queue name {name:?}: {reason}; a name is 1 to 200 bytes of A-Z a-z 0-9 . _ - and does \
+                "invalid name {name:?}: {reason}; a name is 1 to 200 bytes of A-Z a-z 0-9 . _ - and does \
                  not begin with a dot"
             ),
             Self::InvalidOptions { reason } => write!(f, "invalid options: {reason}"),
@@ -225,9 +225,10 @@ impl fmt::Display for PutError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Full => f.write_str(
-                "the queue is full; wait longer, take messages faster, or create it with more capacity or ring_bytes",
+                "the queue or pipe is full, or somebody else holds its end; wait longer, take messages faster, or create it \
+                 with more capacity or ring_bytes",
             ),
-            Self::Closed => f.write_str("the queue is closed: no more messages can be put"),
+            Self::Closed => f.write_str("the queue or pipe is closed: no more messages can be put"),
             Self::TooLong { len, max } => write!(
                 f,
                 "message of {len} bytes is longer than max_message {max}; raise it with QueueOptions::max_message \
@@ -329,8 +330,10 @@ pub enum GetError {
 impl fmt::Display for GetError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Empty => f.write_str("the queue is empty; wait longer, or try again"),
-            Self::Closed => f.write_str("the queue is closed and everything in it has been taken"),
+            Self::Empty => f.write_str(
+                "the queue or pipe is empty, or somebody else holds its end; wait longer, or try again",
+            ),
+            Self::Closed => f.write_str("the queue or pipe is closed, and everything in it has been taken"),
             Self::TooLong { len, max } => write!(
                 f,
                 "message of {len} bytes is longer than the {max} that the caller allowed; it is still there: \
@@ -517,7 +520,7 @@ impl fmt::Display for TaskDoneError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "all {} items that were put have been reported as done already: call task_done once for each item got",
+            "as many items have been reported as done as were put ({}): call task_done once for each item got",
             self.done
         )
     }

@@ -35,8 +35,9 @@
 //!
 //! # Time
 //!
-//! Every call that blocks has a `_timeout` form. Zero is the `_nowait` form, `Duration::MAX` is for ever. A timeout covers
-//! everything, also another process that is stopped in the middle of a call; it never ends early.
+//! Every call that blocks has a `_timeout` form, but for the raw messages of pipes, before which one can `poll`. Zero is the
+//! `_nowait` form, `Duration::MAX` is for ever. A timeout covers everything, also another process that is stopped in
+//! the middle of a call; it never ends early.
 //!
 //! # Crashes
 //!

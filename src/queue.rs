@@ -43,7 +43,8 @@ pub use ends::{Consumer, Producer};
 /// # Types
 ///
 /// Items are encoded with postcard. The type is not recorded in the queue: both sides must use the same
-/// one; give them a [`schema`](QueueOptions::schema) label to be told when they do not.
+/// one; give them a [`schema`](QueueOptions::schema) label to be told when they do not. A number without a type is an
+/// `i32`, also in `put(&7)`: as a `u32` it would be got as another number.
 ///
 /// postcard writes fields without names and lengths before elements, so a few serde features cannot be carried:
 /// `untagged`, internally tagged, `flatten` and `skip_serializing_if` are errors (`Encode` or `Decode`) that say
