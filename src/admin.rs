@@ -12,7 +12,7 @@ use crate::attachment;
 use crate::error::{Corrupt, OpenError};
 use crate::glimpse::{Contents, Glimpse};
 use crate::layout::{Kind, Lane};
-use crate::ring::{End, Peeked};
+use crate::ring::peek::{End, Peeked};
 use crate::sys::segment;
 use crate::tasks::Tasks;
 

@@ -489,9 +489,10 @@ impl Attachment {
     /// Gives memory to part of a sparse ring: offset and length. What has memory keeps it and its bytes.
     pub(crate) fn allocate(&self, lane: Lane, (offset, len): (usize, usize)) -> io::Result<()> {
         let start = self.geometry().ring_offset(lane) + offset;
-        segment::allocate_range(self.seat.lease.verified_fd()?, start as u64, len as u64)?;
-        self.mapping.populate(start, len);
-        Ok(())
+        if self.mapping.populate(start, len) {
+            return Ok(());
+        }
+        segment::allocate_range(self.seat.lease.verified_fd()?, start as u64, len as u64)
     }
 
     /// Takes the memory of part of a sparse ring away. False if the file is lost.

@@ -771,7 +771,7 @@ impl ByteQueue {
 /// Whoever names a capacity wants one.
 fn bounded(capacity: usize) -> Result<QueueOptions, OpenError> {
     if capacity == 0 {
-        return Err(no_capacity());
+        return Err(no_capacity(Kind::Queue));
     }
     let mut options = QueueOptions::new();
     options.capacity(capacity);

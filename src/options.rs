@@ -3,6 +3,7 @@
 use crate::attachment::Plan;
 use crate::error::OpenError;
 use crate::layout::{Expected, Geometry, Kind, LARGEST_CAPACITY, LONGEST_MESSAGE, LONGEST_SCHEMA, RING};
+use crate::ring::sparse::BASIN;
 use crate::ring::{CHUNK, LONGEST_RING, Shape, UNBOUNDED, slot_len};
 use crate::sys::segment;
 
@@ -219,7 +220,7 @@ impl Settings {
     fn shape(&self, kind: Kind) -> Result<Shape, OpenError> {
         let Self { capacity, max_message, .. } = *self;
         if capacity == 0 && !matches!(kind, Kind::Array | Kind::Queue) {
-            return Err(no_capacity());
+            return Err(no_capacity(kind));
         }
         let capacity = match u32::try_from(capacity) {
             Ok(small) if capacity <= LARGEST_CAPACITY => small,
@@ -245,7 +246,7 @@ impl Settings {
 /// The ring of a queue without a limit takes no memory for itself, so it may be as long as there could ever be use
 /// for: twice the memory that there is.
 fn sparse_len(slot: usize) -> Result<usize, OpenError> {
-    let least = 4 * CHUNK + 2 * slot;
+    let least = BASIN + 5 * CHUNK + 3 * slot;
     let whole = usize::try_from(segment::whole_space()).unwrap_or(usize::MAX);
     let limit = segment::file_size_limit().map_err(OpenError::Io)?;
     let file = usize::try_from(limit).unwrap_or(usize::MAX).saturating_sub(RING + slot);
@@ -260,12 +261,12 @@ fn sparse_len(slot: usize) -> Result<usize, OpenError> {
     Ok(wanted - wanted % 8)
 }
 
-pub(crate) fn no_capacity() -> OpenError {
-    invalid(
-        "capacity 0; give a capacity of 1 or more, or make a queue without a limit with unbounded() or with \
-         QueueOptions"
-            .to_owned(),
-    )
+pub(crate) fn no_capacity(kind: Kind) -> OpenError {
+    let unlimited = match kind {
+        Kind::Queue => ", or make a queue without a limit with unbounded() or with QueueOptions",
+        _ => "",
+    };
+    invalid(format!("capacity 0; give a capacity of 1 or more{unlimited}"))
 }
 
 fn invalid(reason: String) -> OpenError {

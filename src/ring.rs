@@ -2,8 +2,12 @@
 //!
 //! Whoever calls holds the lock of the end that it changes; the other end may move meanwhile.
 
-use std::cmp::Ordering::{Equal, Greater, Less};
-use std::io;
+#[path = "ring/peek.rs"]
+pub(crate) mod peek;
+#[path = "ring/sparse.rs"]
+pub(crate) mod sparse;
+
+use sparse::message_elsewhere;
 
 use crate::atomic::{AtomicU64, Ordering, loom_fence};
 use crate::error::Corrupt;
@@ -77,10 +81,17 @@ impl Cursor {
 /// | `other_seen` | the owner of this end's lock | Relaxed: only the owner reads it                      |
 /// | totals       | the owner of this end's lock | Relaxed: for the curious                              |
 /// | `extent`     | the owner of this end's lock | Release: what was freed may be allocated again        |
+/// | `basin_end`  | the owner of this end's lock | Relaxed: only the owner reads it                      |
+/// | `beyond`     | the owner of this end's lock | Relaxed: published by the commit that follows         |
 ///
-/// `extent` is of use in the get end of a sparse ring only: it is where the chunks that have memory begin. Killed before
-/// its store: chunks were freed and nobody says so; the next owner frees them again, which changes nothing, because
-/// producers keep clear of what is not said to be free. After it: it is said.
+/// The last three are of use in a sparse ring only. `extent`, of the get end, is where the chunks that have memory begin,
+/// the basin aside. Killed before its store: chunks were freed and nobody says so; the next owner frees them again, which
+/// changes nothing, because producers keep clear of what is not said to be free. After it: it is said. Of the put end it is
+/// how far the basin has memory. Killed before its store: what is there already is allocated again.
+///
+/// `basin_end`, of the put end, is the number of the first message that was put elsewhere when the basin was full, and
+/// `beyond` where to put messages when it will be full again. Each is stored just before messages are written
+/// elsewhere. Killed between that and the commit: the tail is where it was, and there the other word is of no use yet.
 ///
 /// Others load the cursor with `SeqCst` (an Acquire that is also L of `sync::condvar` for an end that is held).
 /// Stopped for an hour or killed before the store of `cursor`: the messages are not there (not removed),
@@ -97,8 +108,10 @@ pub(crate) struct Side {
     messages: AtomicU64,
     bytes: AtomicU64,
     extent: AtomicU64,
+    basin_end: AtomicU64,
+    beyond: AtomicU64,
     /// Up to the next pair of cache lines, where a side begins 8 bytes after one (asserted in `layout`).
-    apart: [u64; 11],
+    apart: [u64; 9],
     cursor: AtomicU64,
 }
 
@@ -114,7 +127,9 @@ impl Side {
             messages: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             extent: AtomicU64::new(0),
-            apart: [0; 11],
+            basin_end: AtomicU64::new(0),
+            beyond: AtomicU64::new(0),
+            apart: [0; 9],
             cursor: AtomicU64::new(0),
         }
     }
@@ -216,6 +231,18 @@ impl Run {
     pub(crate) fn messages(&self) -> u32 {
         self.messages
     }
+
+    /// Where the next message goes.
+    #[inline]
+    pub(crate) fn next(&self) -> Cursor {
+        self.next
+    }
+
+    /// The next message goes, or is, elsewhere in a sparse ring.
+    #[inline]
+    pub(crate) fn go_on_at(&mut self, next: Cursor) {
+        self.next = next;
+    }
 }
 
 /// The numbers of a ring. Private to the process: never read from the segment again.
@@ -266,61 +293,21 @@ impl Shape {
         // Gaps are multiples of 8: it need not be rounded up.
         let need = PREFIX + self.max_message;
         // Nothing but the tail's offset is left to be asked where there are some messages and a gap behind them.
-        if !self.is_sparse() && pending.wrapping_sub(1) < self.capacity.wrapping_sub(1) && gap >= need {
+        if pending.wrapping_sub(1) < self.capacity.wrapping_sub(1) && gap >= need {
             return tail.offset() < self.ring_len;
         }
-        let fits = if self.is_sparse() {
-            // Here `head` is where the allocated chunks begin. The last of them before that is left alone, so that
-            // they never meet.
-            tail.offset() > head.offset() || gap >= need + CHUNK || (pending == 0 && gap == 0)
-        } else if pending == 0 {
-            gap == 0
-        } else {
-            gap >= need
-        };
-        fits && pending < self.capacity && tail.offset() < self.ring_len
-    }
-
-    /// What of a sparse ring has to be given memory before a message of `len` bytes can be written behind `run`: offset
-    /// and length. For the owner of the put end.
-    ///
-    /// A chunk that the last slot ends in has memory, and keeps it until the head has left it, so nobody needs to write
-    /// down what has been allocated. Killed after allocating: the next put does it again, which changes nothing.
-    #[inline]
-    pub(crate) fn unallocated(&self, run: &Run, len: usize) -> Option<(usize, usize)> {
-        if !self.is_sparse() {
-            return None;
-        }
-        let start = run.next.offset();
-        let from = start.next_multiple_of(CHUNK);
-        let to = (start + slot_len(len)).next_multiple_of(CHUNK).min(self.room());
-        (to > from).then(|| (from, to - from))
+        pending == 0 && gap == 0 && self.capacity > 0 && tail.offset() < self.ring_len
     }
 
     #[inline]
     fn after(&self, cursor: Cursor, len: usize) -> Cursor {
         let end = cursor.offset() + slot_len(len);
-        Cursor::new(cursor.number().wrapping_add(1), if end < self.ring_len { end } else { 0 })
+        let number = cursor.number().wrapping_add(1);
+        if self.is_sparse() {
+            return Cursor::new(number, self.after_in_part(cursor.offset(), end));
+        }
+        Cursor::new(number, if end < self.ring_len { end } else { 0 })
     }
-}
-
-/// See [`Ring::peek`].
-pub(crate) struct Peeked {
-    pub(crate) messages: Vec<Vec<u8>>,
-    /// Why there are no more.
-    pub(crate) end: End,
-}
-
-/// What a peek ended with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum End {
-    /// There are no more, or no more were asked for.
-    Reached,
-    /// The window was too small.
-    Window,
-    /// All that was there had been taken before it could be copied.
-    Moved,
-    Corrupt(Corrupt),
 }
 
 /// A ring in shared bytes.
@@ -361,6 +348,9 @@ impl<'a> Ring<'a> {
     #[inline]
     pub(crate) fn has_room_after(&self, run: &Run) -> bool {
         let seen = Cursor(self.put.other_seen.load(Ordering::Relaxed));
+        if self.shape.is_sparse() {
+            return self.shape.has_room_nearby(seen, run.next);
+        }
         self.shape.has_room(seen, run.next)
     }
 
@@ -370,56 +360,27 @@ impl<'a> Ring<'a> {
         self.has_room_after(&self.tail())
     }
 
-    /// Whether the longest message fits behind `run`, by a look at the other side. For the owner of the put end.
+    /// Where behind `run` the longest message fits, by a look at the other side: in a sparse ring that may be elsewhere, but
+    /// outside of a full basin only with `may_leave`. For the owner of the put end.
     #[inline]
-    pub(crate) fn look_for_room_after(&self, run: &Run) -> Result<bool, Corrupt> {
+    pub(crate) fn look_for_room_after(&self, run: &Run, may_leave: bool) -> Result<Option<Run>, Corrupt> {
         let head = self.get.load();
         self.shape.pending(head, run.next)?;
-        let oldest = self.oldest(head);
-        self.put.other_seen.store(oldest.0, Ordering::Relaxed);
-        Ok(self.shape.has_room(oldest, run.next))
-    }
-
-    /// What a producer must keep clear of: the head, or in a sparse ring the beginning of the allocated chunks.
-    #[inline]
-    fn oldest(&self, head: Cursor) -> Cursor {
-        if !self.shape.is_sparse() {
-            return head;
+        if self.shape.is_sparse() {
+            return self.look_around(head, run, may_leave);
         }
-        let freed = usize::try_from(self.get.extent.load(Ordering::Acquire)).unwrap_or(0);
-        Cursor::new(head.number(), freed.min(self.shape.ring_len))
+        self.put.other_seen.store(head.0, Ordering::Relaxed);
+        Ok(self.shape.has_room(head, run.next).then_some(*run))
     }
 
-    /// The chunks behind the head that still have memory: up to two ranges of offset and length. For the owner of the
-    /// get end of a sparse ring.
-    ///
-    /// A run that goes once around, for which only a ring of nearly its least length is short enough, is not seen here:
-    /// its memory stays until the next lap. It must not be freed afterwards either, because producers take an empty ring
-    /// whose chunks begin at its tail for free.
-    pub(crate) fn reclaimable(&self) -> Option<[(usize, usize); 2]> {
-        let room = self.shape.room();
-        let from = usize::try_from(self.get.extent.load(Ordering::Relaxed)).unwrap_or(0).min(room);
-        let to = self.chunk_of_head();
-        match from.cmp(&to) {
-            Less => Some([(from, to - from), (0, 0)]),
-            Equal => None,
-            Greater => Some([(from, room - from), (0, to)]),
-        }
+    /// Where behind the tail there is room, by a look at the other side.
+    pub(crate) fn look_for_room(&self, may_leave: bool) -> Result<Option<Run>, Corrupt> {
+        self.look_for_room_after(&self.tail(), may_leave)
     }
 
-    /// What `reclaimable` named has been freed.
-    pub(crate) fn reclaimed(&self) {
-        self.get.extent.store(self.chunk_of_head() as u64, Ordering::Release);
-    }
-
-    fn chunk_of_head(&self) -> usize {
-        let head = self.get.own().offset();
-        head - head % CHUNK
-    }
-
-    #[inline]
-    pub(crate) fn look_for_room(&self) -> Result<bool, Corrupt> {
-        self.look_for_room_after(&self.tail())
+    /// How many bytes of messages have been taken, as far as whoever did has counted them.
+    pub(crate) fn bytes_taken(&self) -> u64 {
+        self.get.bytes.load(Ordering::Relaxed)
     }
 
     /// The number of the oldest message when the owner of the put end last looked.
@@ -502,7 +463,8 @@ impl<'a> Ring<'a> {
         self.first(|| false).ok().flatten()
     }
 
-    /// The oldest message, by a look at the other side. For the owner of the get end.
+    /// The oldest message, by a look at the other side. For the owner of the get end. It first forgets what it knew: the
+    /// tail has been where the head is.
     pub(crate) fn look_for_first(&self) -> Result<Option<Message<'a>>, Corrupt> {
         self.get.other_seen.store(self.get.own().0, Ordering::Relaxed);
         self.first(|| true)
@@ -521,7 +483,19 @@ impl<'a> Ring<'a> {
     #[inline]
     fn message(&self, run: Run, pending: u32) -> Result<Message<'a>, Corrupt> {
         // A slot that begins inside the ring has room for the longest message, and no other has.
-        let bytes = self.bytes.message(run.next.offset(), self.shape.max_message)?;
+        let mut run = run;
+        let bytes = match self.bytes.message(run.next.offset(), self.shape.max_message) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                let Shape { max_message, ring_len, .. } = self.shape;
+                let elsewhere = message_elsewhere(self.bytes, run.next, ring_len, max_message);
+                let Some((next, bytes)) = elsewhere.filter(|_| self.shape.is_sparse()) else {
+                    return Err(error);
+                };
+                run.go_on_at(next);
+                bytes
+            }
+        };
         Ok(Message { bytes, run: self.extend(run, bytes.len()), pending })
     }
 
@@ -539,7 +513,9 @@ impl<'a> Ring<'a> {
 
     /// Forgets what a dead owner of the put end had seen of the other side, and counts what it had not.
     pub(crate) fn refresh_put(&self) {
-        self.put.other_seen.store(self.oldest(self.get.load()).0, Ordering::Relaxed);
+        let head = self.get.load();
+        let seen = if self.shape.is_sparse() { self.shape.head_in_basin(head) } else { head };
+        self.put.other_seen.store(seen.0, Ordering::Relaxed);
         self.put.recount();
     }
 
@@ -580,66 +556,6 @@ impl<'a> Ring<'a> {
             }
         }
         Ok(())
-    }
-
-    /// Copies of up to `max` of the oldest messages. For anybody: `read` copies from the ring's bytes, which may be
-    /// written meanwhile.
-    ///
-    /// Up to `window` bytes from the head on are copied first, and then the head is loaded again. Nobody writes
-    /// where a message lies before the head has passed it, so what lies from there on is whole, and was what there
-    /// was at that moment: however fast others get messages, those that they have left are found.
-    pub(crate) fn peek(
-        &self,
-        max: usize,
-        window: usize,
-        read: impl Fn(usize, &mut [u8]) -> io::Result<()>,
-    ) -> io::Result<Peeked> {
-        let (head, tail) = (self.get.load(), self.put.load());
-        let Ok(pending) = self.shape.pending(head, tail) else {
-            // The head was loaded first, and others have put and got since.
-            return Ok(Peeked { messages: Vec::new(), end: End::Moved });
-        };
-        let start = head.offset();
-        let wrapped = pending > 0 && tail.offset() <= start;
-        let whole = if wrapped { self.shape.room() } else { tail.offset() } - start;
-        let first_len = whole.min(window);
-        let second_len = if wrapped && first_len == whole { tail.offset().min(window - whole) } else { 0 };
-        let mut bytes = vec![0; first_len + second_len];
-        let (first, second) = bytes.split_at_mut(first_len);
-        read(start, first)?;
-        read(0, second)?;
-        let everything = first_len == whole && (second_len == tail.offset() || !wrapped);
-        let cut_off = if everything {
-            End::Corrupt(Corrupt("the messages run past the last one"))
-        } else {
-            End::Window
-        };
-        let mut next = self.get.load();
-        let left = pending.saturating_sub(next.number().wrapping_sub(head.number())) as usize;
-        let mut messages = Vec::new();
-        for _ in 0..left.min(max) {
-            let slot = match next.offset().checked_sub(start) {
-                Some(at) => first.get(at..),
-                None => second.get(next.offset()..),
-            };
-            let Some((prefix, rest)) = slot.and_then(<[u8]>::split_first_chunk::<PREFIX>) else {
-                return Ok(Peeked { messages, end: cut_off });
-            };
-            let len = u32::from_ne_bytes([prefix[0], prefix[1], prefix[2], prefix[3]]) as usize;
-            if len > self.shape.max_message {
-                return Ok(Peeked {
-                    messages,
-                    end: End::Corrupt(Corrupt("a message is longer than the longest")),
-                });
-            }
-            let Some(message) = rest.get(..len) else {
-                return Ok(Peeked { messages, end: cut_off });
-            };
-            messages.push(message.to_vec());
-            next = self.shape.after(next, len);
-        }
-        let moved = pending > 0 && left == 0;
-        Ok(Peeked { messages, end: if moved { End::Moved } else { End::Reached } })
     }
 
     /// How many messages there are. Exact at one moment, unless a thousand gets go by in vain.

@@ -21,10 +21,11 @@ const MIB: usize = 1024 * KIB;
 pub const BATCH: usize = 64;
 
 /// Everybody who is measured here, in the order of the tables.
-pub static CONTENDERS: [Contender; 36] = [
+pub static CONTENDERS: [Contender; 37] = [
     Contender::new::<Bytes<64, 0>>("shmq"),
     Contender::new::<Bytes<64, 64>>("shmq, max_message 64"),
     Contender::new::<Typed>("shmq, typed"),
+    Contender::new::<Unbounded>("shmq, unbounded"),
     Contender::new::<Held<64>>("shmq, exclusive ends"),
     Contender::new::<Batches<64>>("shmq, batches of 64"),
     Contender::new::<HeldBatches<64>>("shmq, exclusive ends, batches of 64"),
@@ -145,6 +146,35 @@ macro_rules! like_bytes {
             whole::<N>(self.0.get_into(item)?)
         }
     };
+}
+
+/// [`Bytes`] without a limit: nothing holds the producer back.
+struct Unbounded(Bytes<64, 0>);
+
+impl Link for Unbounded {
+    type Item = [u8; 64];
+
+    fn create(place: &Place) -> io::Result<Self> {
+        Ok(Self(Bytes(QueueOptions::new().create::<()>(&place.name)?.into())))
+    }
+
+    fn open(place: &Place) -> io::Result<Self> {
+        Bytes::open(place).map(Self)
+    }
+
+    fn unlink(&mut self) -> io::Result<()> {
+        self.0.unlink()
+    }
+
+    #[inline]
+    fn send(&mut self, item: &Self::Item) -> io::Result<()> {
+        self.0.send(item)
+    }
+
+    #[inline]
+    fn receive(&mut self, item: &mut Self::Item) -> io::Result<()> {
+        self.0.receive(item)
+    }
 }
 
 /// `ByteProducer::put` and `ByteConsumer::get_into`: both ends held for the whole stream.

@@ -246,12 +246,16 @@ impl<'a> Channel<'a> {
                 return Err(*error);
             }
         };
+        let ring = self.ring();
         if T::HELD {
-            self.ring().commit_held_get(run);
-            self.shrink(me);
+            ring.commit_held_get(run);
         } else {
-            self.ring().commit_get(run);
+            ring.commit_get(run);
+        }
+        if ring.shape.is_sparse() && ring.leaves_memory(&run) {
             self.shrink(me);
+        }
+        if !T::HELD {
             self.unlock_get(me);
         }
         self.ends().not_full.0.notify(run.messages());
@@ -265,18 +269,10 @@ impl<'a> Channel<'a> {
     ///
     /// Killed before it or in the middle: the next owner does it. That it was done is stored last, and producers keep
     /// clear of the chunks until then.
-    #[inline(always)]
-    pub(super) fn shrink(self, me: Identity) {
-        if self.port.shape.is_sparse()
-            && let Some(chunks) = self.ring().reclaimable()
-        {
-            self.free(me, chunks);
-        }
-    }
-
     #[cold]
     #[inline(never)]
-    fn free(self, me: Identity, chunks: [(usize, usize); 2]) {
+    pub(super) fn shrink(self, me: Identity) {
+        let Some(chunks) = self.ring().reclaimable() else { return };
         // In a child that was forked meanwhile, the parent may have gone on and others may have put something there.
         // A handle that has lost its file leaves it to the others.
         if me.is_current() && chunks.iter().all(|chunk| self.segment.free(self.port.lane, *chunk)) {

@@ -196,7 +196,9 @@ impl<'a> Channel<'a> {
         let lease = self.segment.lease();
         if self.ends().get.mutex.lock(self.get_key(), lease, me, deadline)? == Taken::FromTheDead {
             self.ring().refresh_get();
-            self.shrink(me);
+            if self.port.shape.is_sparse() {
+                self.shrink(me);
+            }
             self.recover();
         }
         Ok(())

@@ -4,13 +4,23 @@ use std::io;
 use std::marker::PhantomData;
 
 use super::{Channel, Look, Once, Partly, Patience, Turn, forked, lost};
+use crate::atomic::pause;
 use crate::deadline::Deadline;
 use crate::error::{Corrupt, PutError};
-use crate::ring::Run;
+use crate::ring::{Cursor, Run};
 use crate::sync::holds::Hold;
 use crate::sync::mutex::Refused;
 use crate::sys::deadlock;
 use crate::sys::lease::Identity;
+
+/// Looks of some 10 us: about what it costs to give memory to a longest message of 8 KiB and to take it away again.
+const LOOKS: u32 = if cfg!(loom) { 1 } else { 32 };
+/// Between two of them: each takes the line with the cursor away from those who get.
+const PAUSES: u32 = if cfg!(loom) { 1 } else { 8 };
+/// As many rounds of these come to what a whole chunk costs.
+const ROUNDS: u32 = 30;
+/// A round in which less was taken than its time is worth counts as so many: others may have been interrupted.
+const IDLE_ROUND: u32 = 8;
 
 impl Channel<'_> {
     /// Puts one message. Blocks while there is no room, until the deadline.
@@ -80,26 +90,27 @@ impl Channel<'_> {
         let me = turn.identity(self.segment).map_err(|error| (0, PutError::Io(error)))?;
         let mut done = 0;
         while done < count {
-            let (mut run, slept) = self.turn_to_put::<T>(me, deadline).map_err(|error| (done, error))?;
+            let (mut place, slept) = self.turn_to_put::<T>(me, deadline).map_err(|error| (done, error))?;
             let ring = self.ring();
             let mut next = done;
-            let written = loop {
-                if let Err(error) = self.grow(me, &run, message(next).len()) {
+            let mut written = Ok(place);
+            while let Ok(run) = written
+                && next < count
+            {
+                if next > done {
+                    let Some(after) = self.room_after(run) else { break };
+                    place = after;
+                }
+                if let Err(error) = self.grow(me, &place, message(next).len()) {
                     if next == done {
                         return Err((done, self.abandon_put::<T>(me, error)));
                     }
-                    break Ok(());
+                    break;
                 }
-                match ring.write(run, message(next)) {
-                    Ok(longer) => run = longer,
-                    Err(error) => break Err(error),
-                }
+                written = ring.write(place, message(next));
                 next += 1;
-                if next == count || !self.has_room_after(&run) {
-                    break Ok(());
-                }
-            };
-            self.finish_put::<T>(me, written.map(|()| run), slept).map_err(|error| (done, error))?;
+            }
+            self.finish_put::<T>(me, written, slept).map_err(|error| (done, error))?;
             done = next;
         }
         Ok(())
@@ -143,8 +154,7 @@ impl Channel<'_> {
         if let Some(tail) = self.try_turn_to_put::<T>(me) {
             return Ok((tail, false));
         }
-        let slept = self.wait_to_put::<T>(me, deadline)?;
-        Ok((self.ring().tail(), slept))
+        self.wait_to_put::<T>(me, deadline)
     }
 
     /// The same, if it is to be had at once.
@@ -154,9 +164,9 @@ impl Channel<'_> {
             return None;
         }
         let ring = self.ring();
-        let tail = ring.tail();
-        if ring.has_room_after(&tail) || (!self.port.put_pace.lags() && self.look_for_room_behind_tail()) {
-            return Some(tail);
+        let mut run = ring.tail();
+        if ring.has_room_after(&run) || (!self.port.put_pace.lags() && self.find_room_behind_tail(&mut run)) {
+            return Some(run);
         }
         if !T::HELD {
             self.unlock_put(me);
@@ -164,16 +174,25 @@ impl Channel<'_> {
         None
     }
 
+    #[inline(always)]
+    fn find_room_behind_tail(self, run: &mut Run) -> bool {
+        let place = self.look_for_room_behind_tail();
+        if let Some(place) = place {
+            run.go_on_at(place);
+        }
+        place.is_some()
+    }
+
     /// Out of line, so that what it needs does not take registers from who does not look.
     #[cold]
     #[inline(never)]
-    fn look_for_room_behind_tail(self) -> bool {
-        self.ring().look_for_room() == Ok(true)
+    fn look_for_room_behind_tail(self) -> Option<Cursor> {
+        self.ring().look_for_room(false).ok().flatten().map(|run| run.next())
     }
 
     #[cold]
     #[inline(never)]
-    fn wait_to_put<T: Turn>(self, me: Identity, deadline: Deadline) -> Result<bool, PutError> {
+    fn wait_to_put<T: Turn>(self, me: Identity, deadline: Deadline) -> Result<(Run, bool), PutError> {
         let mut patience = Patience::default();
         loop {
             // A signal handler may have forked while we slept.
@@ -188,17 +207,17 @@ impl Channel<'_> {
                 self.lock_put(me, deadline).map_err(|refused| self.refused_put(&refused, &patience))?;
             }
             let room = self.room();
-            if room == Ok(true) {
-                return Ok(patience.slept);
+            if let Ok(Some(run)) = room {
+                return Ok((run, patience.slept));
             }
             if !T::HELD {
                 self.unlock_put(me);
             }
-            if self.port.shape.is_sparse() && room == Ok(false) {
-                return Err(self.give_up_put(&patience, PutError::NoSpace));
-            }
             if let Err(error) = room {
                 return Err(self.give_up_put(&patience, error.into()));
+            }
+            if self.port.shape.is_sparse() {
+                return Err(self.give_up_put(&patience, PutError::NoSpace));
             }
             match self.wait_for_room(me, deadline, &mut patience) {
                 Look::Ready => {}
@@ -230,7 +249,7 @@ impl Channel<'_> {
     /// Sees to it that a message of `len` bytes can be written behind `run`: a sparse ring may need memory for it.
     #[inline(always)]
     fn grow(self, me: Identity, run: &Run, len: usize) -> Result<(), PutError> {
-        match self.port.shape.unallocated(run, len) {
+        match self.ring().unallocated(run, len) {
             Some(part) => self.allocate(me, part),
             None => Ok(()),
         }
@@ -241,7 +260,12 @@ impl Channel<'_> {
     #[cold]
     #[inline(never)]
     fn allocate(self, me: Identity, part: (usize, usize)) -> Result<(), PutError> {
-        let Err(error) = self.segment.allocate(self.port.lane, part) else { return Ok(()) };
+        let Err(error) = self.segment.allocate(self.port.lane, part) else {
+            if me.is_current() {
+                self.ring().allocated(part);
+            }
+            return Ok(());
+        };
         // In a child that was forked meanwhile, the parent may have put something there.
         if me.is_current() {
             self.segment.free(self.port.lane, part);
@@ -254,23 +278,54 @@ impl Channel<'_> {
         })
     }
 
-    /// Whether there is room, by a look at the other side if need be. For the owner of the put end.
-    fn room(self) -> Result<bool, Corrupt> {
+    /// Where behind the tail there is room, by a look at the other side if need be. For the owner of the put end.
+    fn room(self) -> Result<Option<Run>, Corrupt> {
         let ring = self.ring();
         if ring.room_is_known() {
-            return Ok(true);
+            return Ok(Some(ring.tail()));
         }
         let before = ring.head_seen();
-        let room = ring.look_for_room()?;
+        let room = self.look_for_room_longer()?;
         let taken = ring.head_seen().wrapping_sub(before);
-        self.port.put_pace.found(if room { taken } else { 0 });
+        self.port.put_pace.found(if room.is_some() { taken } else { 0 });
         Ok(room)
     }
 
-    #[inline]
-    fn has_room_after(self, run: &Run) -> bool {
+    /// Where behind the tail there is room, by a look at the other side.
+    ///
+    /// Out of a sparse ring's full basin only if those who get take less in the meantime than memory for as much would
+    /// cost, or if that has gone on for as long as memory for a chunk would.
+    fn look_for_room_longer(self) -> Result<Option<Run>, Corrupt> {
         let ring = self.ring();
-        ring.has_room_after(run) || ring.look_for_room_after(run) == Ok(true)
+        let mut room = ring.look_for_room(false)?;
+        let mut taken = ring.bytes_taken();
+        let mut rounds = if self.port.shape.is_sparse() { ROUNDS } else { 0 };
+        while room.is_none() && rounds > 0 {
+            for _ in 0..LOOKS {
+                for _ in 0..PAUSES {
+                    pause();
+                }
+                room = ring.look_for_room(false)?;
+                if room.is_some() && ring.has_much_room_in_basin() {
+                    return Ok(room);
+                }
+            }
+            let before = std::mem::replace(&mut taken, ring.bytes_taken());
+            let is_idle = taken.wrapping_sub(before) < self.port.shape.max_message as u64;
+            rounds = rounds.saturating_sub(if is_idle { IDLE_ROUND } else { 1 });
+        }
+        if room.is_some() { Ok(room) } else { ring.look_for_room(true) }
+    }
+
+    /// Where behind `run` there is room.
+    #[inline]
+    fn room_after(self, run: Run) -> Option<Run> {
+        let ring = self.ring();
+        if ring.has_room_after(&run) {
+            Some(run)
+        } else {
+            ring.look_for_room_after(&run, false).ok().flatten()
+        }
     }
 
     /// Commits, unlocks and wakes. In a forked child it does none of that.

@@ -38,10 +38,9 @@ impl Memory {
 
     pub(super) fn put(&mut self, message: &[u8]) -> Result<bool, Corrupt> {
         let ring = self.ring();
-        if !ring.room_is_known() && !ring.look_for_room()? {
-            return Ok(false);
-        }
-        let written = ring.write(ring.tail(), message)?;
+        let place = if ring.room_is_known() { Some(ring.tail()) } else { ring.look_for_room(true)? };
+        let Some(place) = place else { return Ok(false) };
+        let written = ring.write(place, message)?;
         ring.commit_put(written);
         Ok(true)
     }
@@ -140,7 +139,7 @@ proptest! {
                 Step::PutAndDie(len) => {
                     let before = memory.snapshot();
                     let ring = memory.ring();
-                    if ring.look_for_room().expect("sound") {
+                    if ring.look_for_room(true).expect("sound").is_some() {
                         _ = ring.write(ring.tail(), &message(number, len)).expect("sound");
                     }
                     let touched = changed(&before, &memory.snapshot());
@@ -193,7 +192,7 @@ proptest! {
             new.push(message(9, len));
             prop_assert_eq!(memory.drain().expect("sound"), new);
         } else {
-            prop_assert_eq!(memory.ring().look_for_room(), Ok(false));
+            prop_assert!(memory.ring().look_for_room(true).expect("sound").is_none());
             prop_assert_eq!(memory.drain().expect("sound"), old);
         }
     }

@@ -85,6 +85,26 @@ impl<'a> Region<'a> {
         Ok(Span { start: unsafe { start.add(PREFIX) }, len, mapping: PhantomData })
     }
 
+    /// The two numbers that a slot at `offset` begins with.
+    pub(crate) fn numbers(&self, offset: usize) -> Result<(u32, u32), Corrupt> {
+        let [first, second] = self.number_words(offset)?;
+        Ok((first.load(Ordering::Relaxed), second.load(Ordering::Relaxed)))
+    }
+
+    /// Writes them.
+    pub(crate) fn set_numbers(&self, offset: usize, (first, second): (u32, u32)) -> Result<(), Corrupt> {
+        let words = self.number_words(offset)?;
+        words[0].store(first, Ordering::Relaxed);
+        words[1].store(second, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn number_words(&self, offset: usize) -> Result<&[core::sync::atomic::AtomicU32; 2], Corrupt> {
+        let start = self.prefix(offset, 0)?;
+        // SAFETY: `prefix` says so; a prefix is two words long.
+        Ok(unsafe { start.cast().as_ref() })
+    }
+
     /// Where a slot for `len` bytes begins: in range with all of them, and aligned to 8, so that an atomic word can lie
     /// there, of which writes of other processes are no data race.
     #[inline]

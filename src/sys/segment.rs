@@ -287,14 +287,16 @@ impl Mapping {
         Ok(Self { base, len })
     }
 
-    /// Has the pages of a range, which have memory, mapped at once instead of one by one when they are touched.
-    pub(crate) fn populate(&self, start: usize, len: usize) {
-        if start < self.len && len <= self.len - start {
-            // SAFETY: in the mapping, as just checked.
-            let range = unsafe { self.base.add(start) };
-            // SAFETY: mapped by `new`; it changes no bytes. An error leaves the pages to be mapped when touched.
-            unsafe { libc::madvise(range.as_ptr().cast(), len, libc::MADV_POPULATE_WRITE) };
+    /// Gives memory to a range of the file and maps it, all at once instead of page by page when it is touched. False if
+    /// some of it has none: then nothing says why.
+    pub(crate) fn populate(&self, start: usize, len: usize) -> bool {
+        if start >= self.len || len > self.len - start {
+            return false;
         }
+        // SAFETY: in the mapping, as just checked.
+        let range = unsafe { self.base.add(start) };
+        // SAFETY: mapped by `new`; it changes no bytes. Where a touch would end in a signal, it returns an error.
+        unsafe { libc::madvise(range.as_ptr().cast(), len, libc::MADV_POPULATE_WRITE) == 0 }
     }
 
     /// The first byte, aligned to a page.
