@@ -429,7 +429,7 @@ impl UncheckedHeader {
         }
         let capacity = u32::try_from(if sparse { UNBOUNDED as usize } else { capacity })
             .map_err(|_| nonsense("capacity", raw.capacity))?;
-        let shape = Shape { capacity, max_message, ring_len };
+        let shape = Shape::new(capacity, max_message, ring_len);
         if sparse && !shape.is_long_enough() {
             return Err(nonsense("ring length", raw.ring_len));
         }

@@ -231,7 +231,7 @@ impl Settings {
         }
         let slot = slot_len(max_message);
         if capacity == 0 && kind == Kind::Queue {
-            return Ok(Shape { capacity: UNBOUNDED, max_message, ring_len: sparse_len(slot)? });
+            return Ok(Shape::new(UNBOUNDED, max_message, sparse_len(slot)?));
         }
         // A ring of that length holds `capacity` messages whatever their lengths.
         let whole = slot.saturating_mul(capacity as usize);
@@ -239,7 +239,7 @@ impl Settings {
         if wanted > LONGEST_RING {
             return Err(invalid(format!("ring_bytes {wanted} is more than {LONGEST_RING} (16 GiB)")));
         }
-        Ok(Shape { capacity, max_message, ring_len: wanted.next_multiple_of(8).min(LONGEST_RING) })
+        Ok(Shape::new(capacity, max_message, wanted.next_multiple_of(8).min(LONGEST_RING)))
     }
 }
 

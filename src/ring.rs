@@ -252,9 +252,16 @@ pub(crate) struct Shape {
     pub(crate) max_message: usize,
     /// Bytes within which a slot may begin; a multiple of 8.
     pub(crate) ring_len: usize,
+    /// Where its first part ends: of a sparse ring the basin, else all of it.
+    first_end: usize,
 }
 
 impl Shape {
+    pub(crate) const fn new(capacity: u32, max_message: usize, ring_len: usize) -> Self {
+        let first_end = if sparse::has_basin(capacity, max_message) { sparse::BASIN } else { ring_len };
+        Self { capacity, max_message, ring_len, first_end }
+    }
+
     /// Bytes that the ring takes: a slot may run past the end by all but its first 8 bytes.
     #[inline]
     pub(crate) const fn room(&self) -> usize {
@@ -303,10 +310,9 @@ impl Shape {
     fn after(&self, cursor: Cursor, len: usize) -> Cursor {
         let end = cursor.offset() + slot_len(len);
         let number = cursor.number().wrapping_add(1);
-        if self.is_sparse() {
-            return Cursor::new(number, self.after_in_part(cursor.offset(), end));
-        }
-        Cursor::new(number, if end < self.ring_len { end } else { 0 })
+        // The end of the first part is nearly always far.
+        let next = if end < self.first_end { end } else { self.after_first(cursor.offset(), end) };
+        Cursor::new(number, next)
     }
 }
 
@@ -360,22 +366,16 @@ impl<'a> Ring<'a> {
         self.has_room_after(&self.tail())
     }
 
-    /// Where behind `run` the longest message fits, by a look at the other side: in a sparse ring that may be elsewhere, but
-    /// outside of a full basin only with `may_leave`. For the owner of the put end.
-    #[inline]
-    pub(crate) fn look_for_room_after(&self, run: &Run, may_leave: bool) -> Result<Option<Run>, Corrupt> {
+    /// Where the longest message fits that would go to `next`, by a look at the other side: in a sparse ring that may be
+    /// elsewhere, but outside of a full basin only with `may_leave`. For the owner of the put end.
+    pub(crate) fn look_for_room(&self, next: Cursor, may_leave: bool) -> Result<Option<Cursor>, Corrupt> {
         let head = self.get.load();
-        self.shape.pending(head, run.next)?;
+        self.shape.pending(head, next)?;
         if self.shape.is_sparse() {
-            return self.look_around(head, run, may_leave);
+            return self.look_around(head, next, may_leave);
         }
         self.put.other_seen.store(head.0, Ordering::Relaxed);
-        Ok(self.shape.has_room(head, run.next).then_some(*run))
-    }
-
-    /// Where behind the tail there is room, by a look at the other side.
-    pub(crate) fn look_for_room(&self, may_leave: bool) -> Result<Option<Run>, Corrupt> {
-        self.look_for_room_after(&self.tail(), may_leave)
+        Ok(self.shape.has_room(head, next).then_some(next))
     }
 
     /// How many bytes of messages have been taken, as far as whoever did has counted them.
@@ -471,7 +471,7 @@ impl<'a> Ring<'a> {
     }
 
     /// The message behind this one, if the owner of the get end knows of one.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn following(&self, message: &Message<'a>) -> Result<Option<Message<'a>>, Corrupt> {
         if message.run.messages() >= message.pending {
             return Ok(None);
@@ -480,7 +480,7 @@ impl<'a> Ring<'a> {
     }
 
     /// The message behind `run`.
-    #[inline]
+    #[inline(always)]
     fn message(&self, run: Run, pending: u32) -> Result<Message<'a>, Corrupt> {
         // A slot that begins inside the ring has room for the longest message, and no other has.
         let mut run = run;

@@ -11,7 +11,7 @@ fn plan() -> Plan {
         anonymous: false,
         nonce: 0,
         schema: String::new(),
-        shape: Shape { capacity: 1, max_message: 8, ring_len: 16 },
+        shape: Shape::new(1, 8, 16),
     };
     Plan { geometry, mode: 0o600 }
 }

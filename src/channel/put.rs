@@ -90,24 +90,23 @@ impl Channel<'_> {
         let me = turn.identity(self.segment).map_err(|error| (0, PutError::Io(error)))?;
         let mut done = 0;
         while done < count {
-            let (mut place, slept) = self.turn_to_put::<T>(me, deadline).map_err(|error| (done, error))?;
+            let (mut run, slept) = self.turn_to_put::<T>(me, deadline).map_err(|error| (done, error))?;
             let ring = self.ring();
             let mut next = done;
-            let mut written = Ok(place);
-            while let Ok(run) = written
-                && next < count
-            {
-                if next > done {
-                    let Some(after) = self.room_after(run) else { break };
-                    place = after;
+            let mut written = Ok(run);
+            while next < count {
+                if next > done && !ring.has_room_after(&run) && !self.find_room_after(&mut run) {
+                    break;
                 }
-                if let Err(error) = self.grow(me, &place, message(next).len()) {
+                if let Err(error) = self.grow(me, &run, message(next).len()) {
                     if next == done {
                         return Err((done, self.abandon_put::<T>(me, error)));
                     }
                     break;
                 }
-                written = ring.write(place, message(next));
+                written = ring.write(run, message(next));
+                let Ok(longer) = written else { break };
+                run = longer;
                 next += 1;
             }
             self.finish_put::<T>(me, written, slept).map_err(|error| (done, error))?;
@@ -165,7 +164,7 @@ impl Channel<'_> {
         }
         let ring = self.ring();
         let mut run = ring.tail();
-        if ring.has_room_after(&run) || (!self.port.put_pace.lags() && self.find_room_behind_tail(&mut run)) {
+        if ring.has_room_after(&run) || (!self.port.put_pace.lags() && self.find_room_after(&mut run)) {
             return Some(run);
         }
         if !T::HELD {
@@ -174,9 +173,10 @@ impl Channel<'_> {
         None
     }
 
+    /// Whether there is room behind `run`, by a look at the other side. Where the next message goes may change with it.
     #[inline(always)]
-    fn find_room_behind_tail(self, run: &mut Run) -> bool {
-        let place = self.look_for_room_behind_tail();
+    fn find_room_after(self, run: &mut Run) -> bool {
+        let place = self.look_for_place(run.next());
         if let Some(place) = place {
             run.go_on_at(place);
         }
@@ -186,8 +186,8 @@ impl Channel<'_> {
     /// Out of line, so that what it needs does not take registers from who does not look.
     #[cold]
     #[inline(never)]
-    fn look_for_room_behind_tail(self) -> Option<Cursor> {
-        self.ring().look_for_room(false).ok().flatten().map(|run| run.next())
+    fn look_for_place(self, next: Cursor) -> Option<Cursor> {
+        self.ring().look_for_room(next, false).ok().flatten()
     }
 
     #[cold]
@@ -281,51 +281,44 @@ impl Channel<'_> {
     /// Where behind the tail there is room, by a look at the other side if need be. For the owner of the put end.
     fn room(self) -> Result<Option<Run>, Corrupt> {
         let ring = self.ring();
+        let mut run = ring.tail();
         if ring.room_is_known() {
-            return Ok(Some(ring.tail()));
+            return Ok(Some(run));
         }
         let before = ring.head_seen();
-        let room = self.look_for_room_longer()?;
+        let place = self.look_for_room_longer(run.next())?;
         let taken = ring.head_seen().wrapping_sub(before);
-        self.port.put_pace.found(if room.is_some() { taken } else { 0 });
-        Ok(room)
+        self.port.put_pace.found(if place.is_some() { taken } else { 0 });
+        Ok(place.map(|place| {
+            run.go_on_at(place);
+            run
+        }))
     }
 
-    /// Where behind the tail there is room, by a look at the other side.
+    /// Where the message that would go to `next` has room, by a look at the other side.
     ///
     /// Out of a sparse ring's full basin only if those who get take less in the meantime than memory for as much would
     /// cost, or if that has gone on for as long as memory for a chunk would.
-    fn look_for_room_longer(self) -> Result<Option<Run>, Corrupt> {
+    fn look_for_room_longer(self, next: Cursor) -> Result<Option<Cursor>, Corrupt> {
         let ring = self.ring();
-        let mut room = ring.look_for_room(false)?;
+        let mut place = ring.look_for_room(next, false)?;
         let mut taken = ring.bytes_taken();
         let mut rounds = if self.port.shape.is_sparse() { ROUNDS } else { 0 };
-        while room.is_none() && rounds > 0 {
+        while place.is_none() && rounds > 0 {
             for _ in 0..LOOKS {
                 for _ in 0..PAUSES {
                     pause();
                 }
-                room = ring.look_for_room(false)?;
-                if room.is_some() && ring.has_much_room_in_basin() {
-                    return Ok(room);
+                place = ring.look_for_room(next, false)?;
+                if place.is_some() && ring.has_much_room_in_basin() {
+                    return Ok(place);
                 }
             }
             let before = std::mem::replace(&mut taken, ring.bytes_taken());
             let is_idle = taken.wrapping_sub(before) < self.port.shape.max_message as u64;
             rounds = rounds.saturating_sub(if is_idle { IDLE_ROUND } else { 1 });
         }
-        if room.is_some() { Ok(room) } else { ring.look_for_room(true) }
-    }
-
-    /// Where behind `run` there is room.
-    #[inline]
-    fn room_after(self, run: Run) -> Option<Run> {
-        let ring = self.ring();
-        if ring.has_room_after(&run) {
-            Some(run)
-        } else {
-            ring.look_for_room_after(&run, false).ok().flatten()
-        }
+        if place.is_some() { Ok(place) } else { ring.look_for_room(next, true) }
     }
 
     /// Commits, unlocks and wakes. In a forked child it does none of that.

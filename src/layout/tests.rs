@@ -11,7 +11,7 @@ fn geometry() -> Geometry {
         anonymous: false,
         nonce: 0x0123_4567_89ab_cdef,
         schema: "label".to_owned(),
-        shape: Shape { capacity: 3, max_message: 100, ring_len: 336 },
+        shape: Shape::new(3, 100, 336),
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::cmp::Ordering::{Equal, Greater, Less};
 
-use super::{CHUNK, Cursor, PREFIX, Ring, Run, Shape, UNIT, slot_len};
+use super::{CHUNK, Cursor, PREFIX, Ring, Run, Shape, UNBOUNDED, UNIT, slot_len};
 use crate::atomic::{AtomicU64, Ordering};
 use crate::error::Corrupt;
 use crate::sys::region::{Region, Span};
@@ -18,11 +18,16 @@ pub(crate) const BASIN: usize = if cfg!(test) { 4 * CHUNK } else { 1 << 20 };
 /// units of 8 bytes.
 const ELSEWHERE: u32 = u32::MAX;
 
+/// Whether a ring has a basin: a sparse one, unless its messages may be so long that few would fit.
+pub(super) const fn has_basin(capacity: u32, max_message: usize) -> bool {
+    capacity == UNBOUNDED && slot_len(max_message) <= BASIN / 4
+}
+
 impl Shape {
-    /// How long the basin of a sparse ring is. There is none for messages so long that few would fit.
+    /// How long the basin is; 0 if there is none.
     #[inline]
     pub(super) fn basin_len(&self) -> usize {
-        if self.is_sparse() && slot_len(self.max_message) <= BASIN / 4 { BASIN } else { 0 }
+        if has_basin(self.capacity, self.max_message) { BASIN } else { 0 }
     }
 
     /// Where the part of a sparse ring begins that is behind the basin.
@@ -81,25 +86,18 @@ impl Shape {
         fits && offset < self.ring_len
     }
 
-    /// Where a sparse ring goes on at `end`, behind a slot at `offset`.
-    pub(super) fn after_in_part(&self, offset: usize, end: usize) -> usize {
-        match self.basin_len() {
-            basin if offset < basin => {
-                if end < basin {
-                    end
-                } else {
-                    0
-                }
-            }
-            _ if end < self.ring_len => end,
-            _ => self.origin(),
+    /// Where a ring goes on behind a slot from `offset` to `end`, which is not before the end of its first part.
+    pub(super) fn after_first(&self, offset: usize, end: usize) -> usize {
+        if offset < self.basin_len() {
+            return 0;
         }
+        if end < self.ring_len { end } else { self.origin() }
     }
 }
 
 impl Ring<'_> {
-    /// Where behind `run` the longest message fits: out of the basin when that is full, if it `may_leave`; into it again when
-    /// the head has been through it and left it behind.
+    /// Where the longest message fits that would go to `next`: out of the basin when that is full, if it `may_leave`; into it
+    /// again when the head has been through it and left it behind.
     ///
     /// What goes elsewhere leaves a word at the tail of where to. Killed after that: no message is there, and the next put
     /// writes over it.
@@ -107,33 +105,33 @@ impl Ring<'_> {
     pub(super) fn look_around(
         &self,
         head: Cursor,
-        run: &Run,
+        next: Cursor,
         may_leave: bool,
-    ) -> Result<Option<Run>, Corrupt> {
+    ) -> Result<Option<Cursor>, Corrupt> {
         let shape = &self.shape;
-        let (next, basin) = (run.next, shape.basin_len());
+        let basin = shape.basin_len();
         let seen = shape.head_in_basin(head);
         self.put.other_seen.store(seen.0, Ordering::Relaxed);
         if next.offset() < basin {
             if shape.has_room_in_basin(seen, next) {
-                return Ok(Some(*run));
+                return Ok(Some(next));
             }
             let beyond = self.beyond();
             if !may_leave || !shape.has_room_beyond(beyond, self.extent(), head.offset() < basin) {
                 return Ok(None);
             }
             self.put.basin_end.store(next.number().into(), Ordering::Relaxed);
-            return self.go_on_elsewhere(run, beyond).map(Some);
+            return self.go_on_elsewhere(next, beyond).map(Some);
         }
         // Here the tail's chunk has memory, so that the word can be written, if a part of it has been used.
         if basin > 0 && !next.offset().is_multiple_of(CHUNK) && self.has_left_basin(head) {
             let end = next.offset() + PREFIX;
             let beyond = if end < shape.ring_len { end } else { shape.origin() };
             self.put.beyond.store(beyond as u64, Ordering::Relaxed);
-            return self.go_on_elsewhere(run, 0).map(Some);
+            return self.go_on_elsewhere(next, 0).map(Some);
         }
         let is_empty = head == next;
-        Ok(shape.has_room_beyond(next.offset(), self.extent(), is_empty).then_some(*run))
+        Ok(shape.has_room_beyond(next.offset(), self.extent(), is_empty).then_some(next))
     }
 
     /// Whether a head behind the basin has been through all that was put there: it is past the message after that.
@@ -143,10 +141,10 @@ impl Ring<'_> {
         head.offset() >= self.shape.basin_len() && head.number().wrapping_sub(end).cast_signed() > 0
     }
 
-    fn go_on_elsewhere(&self, run: &Run, offset: usize) -> Result<Run, Corrupt> {
+    fn go_on_elsewhere(&self, next: Cursor, offset: usize) -> Result<Cursor, Corrupt> {
         let place = u32::try_from(offset / UNIT).map_err(|_| Corrupt("an offset outside the ring"))?;
-        self.bytes.set_numbers(run.next.offset(), (ELSEWHERE, place))?;
-        Ok(Run { next: Cursor::new(run.next.number(), offset), ..*run })
+        self.bytes.set_numbers(next.offset(), (ELSEWHERE, place))?;
+        Ok(Cursor::new(next.number(), offset))
     }
 
     /// Where the chunks of a sparse ring that have memory begin, the basin aside.

@@ -10,7 +10,11 @@ use super::tests::{Memory, message};
 use super::*;
 
 fn room_after(ring: &Ring<'_>, run: Run) -> Option<Run> {
-    if ring.has_room_after(&run) { Some(run) } else { ring.look_for_room_after(&run, true).expect("sound") }
+    if ring.has_room_after(&run) {
+        return Some(run);
+    }
+    let next = ring.look_for_room(run.next, true).expect("sound")?;
+    Some(Run { next, ..run })
 }
 
 /// A part of the ring: offset and length.
@@ -51,7 +55,7 @@ struct World {
 
 impl World {
     fn new(max_message: usize, slots: usize, spare: usize) -> Self {
-        let least = Shape { capacity: UNBOUNDED, max_message, ring_len: 0 };
+        let least = Shape::new(UNBOUNDED, max_message, 0);
         let ring_len = least.origin() + 4 * CHUNK + slots * slot_len(max_message) + spare * UNIT;
         let memory = Memory::new(UNBOUNDED, max_message, ring_len);
         let chunks = vec![false; memory.shape.room().div_ceil(CHUNK)];

@@ -19,7 +19,7 @@ pub(super) struct Memory {
 
 impl Memory {
     pub(super) fn new(capacity: u32, max_message: usize, ring_len: usize) -> Self {
-        let shape = Shape { capacity, max_message, ring_len };
+        let shape = Shape::new(capacity, max_message, ring_len);
         Self { words: vec![0; shape.room() / 8].into(), put: Side::new(), get: Side::new(), shape }
     }
 
@@ -38,9 +38,12 @@ impl Memory {
 
     pub(super) fn put(&mut self, message: &[u8]) -> Result<bool, Corrupt> {
         let ring = self.ring();
-        let place = if ring.room_is_known() { Some(ring.tail()) } else { ring.look_for_room(true)? };
-        let Some(place) = place else { return Ok(false) };
-        let written = ring.write(place, message)?;
+        let mut run = ring.tail();
+        if !ring.room_is_known() {
+            let Some(place) = ring.look_for_room(run.next, true)? else { return Ok(false) };
+            run.go_on_at(place);
+        }
+        let written = ring.write(run, message)?;
         ring.commit_put(written);
         Ok(true)
     }
@@ -139,7 +142,7 @@ proptest! {
                 Step::PutAndDie(len) => {
                     let before = memory.snapshot();
                     let ring = memory.ring();
-                    if ring.look_for_room(true).expect("sound").is_some() {
+                    if ring.look_for_room(ring.tail().next, true).expect("sound").is_some() {
                         _ = ring.write(ring.tail(), &message(number, len)).expect("sound");
                     }
                     let touched = changed(&before, &memory.snapshot());
@@ -192,7 +195,8 @@ proptest! {
             new.push(message(9, len));
             prop_assert_eq!(memory.drain().expect("sound"), new);
         } else {
-            prop_assert!(memory.ring().look_for_room(true).expect("sound").is_none());
+            let ring = memory.ring();
+            prop_assert_eq!(ring.look_for_room(ring.tail().next, true), Ok(None));
             prop_assert_eq!(memory.drain().expect("sound"), old);
         }
     }

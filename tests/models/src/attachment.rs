@@ -25,7 +25,7 @@ unsafe impl Sync for Segment {}
 
 impl Segment {
     pub(crate) fn new(capacity: u32) -> Arc<Self> {
-        let shape = Shape { capacity, max_message: 8, ring_len: 16 * capacity as usize };
+        let shape = Shape::new(capacity, 8, 16 * capacity as usize);
         let ring = Box::leak(vec![0_u64; shape.room() / 8].into_boxed_slice());
         Arc::new(Self {
             ends: Ends::new(),
