@@ -34,6 +34,9 @@ const ADOPTING: u32 = 1;
 /// Generations count up from here, one for each fork in a line of descent.
 const FIRST_GENERATION: u32 = 2;
 
+/// How often this process has forked, or is about to have. Not how often it has started a program by other means, whose
+/// copies of the descriptors nobody uses.
+static FORKS: AtomicU32 = AtomicU32::new(0);
 static MARK: AtomicPtr<AtomicU32> = AtomicPtr::new(ptr::null_mut());
 /// The last generation given out. Inherited, unlike the mark.
 static LAST: AtomicU32 = AtomicU32::new(FIRST_GENERATION);
@@ -115,6 +118,7 @@ extern "C" fn before_fork() {
     let Ok(mark) = mark() else { return };
     // Bounded: a signal handler may fork in the middle of a registration of this very thread.
     let locked = REGISTERING.lock_for(generation(mark), Duration::from_millis(100)).is_some();
+    FORKS.fetch_add(1, Ordering::Relaxed);
     // A handler that forks inside a fork of its thread does not undo what that one holds.
     HELD_FOR_FORK.set(locked || HELD_FOR_FORK.get());
 }
@@ -214,6 +218,8 @@ struct Slot {
     inode: AtomicU64,
     /// One more than the number of the class that the handle is in; 0 if it is in none.
     class: AtomicU32,
+    /// `FORKS` when the description was this process's alone.
+    forks: AtomicU32,
 }
 
 impl Slot {
@@ -223,6 +229,7 @@ impl Slot {
             device: AtomicU64::new(0),
             inode: AtomicU64::new(0),
             class: AtomicU32::new(0),
+            forks: AtomicU32::new(0),
         }
     }
 }
@@ -269,7 +276,12 @@ fn free_slot() -> &'static Slot {
 fn replace_descriptors() {
     for slot in slots() {
         let fd = slot.fd.load(Ordering::Acquire);
-        if fd >= 0 && slot.is(fd) && !replace(fd, slot.class()) {
+        if fd < 0 || !slot.is(fd) {
+            continue;
+        }
+        if replace(fd, slot.class()) {
+            slot.forks.store(FORKS.load(Ordering::Relaxed), Ordering::Relaxed);
+        } else {
             // Without a description of its own the child must not keep the parent's.
             slot.fd.store(LOST, Ordering::Release);
             // SAFETY: the descriptor is the registered file's, as just checked, and the slot gives it up.
@@ -366,6 +378,7 @@ impl Descriptor {
             slot.device.store(stat.st_dev, Ordering::Relaxed);
             slot.inode.store(stat.st_ino, Ordering::Relaxed);
             slot.class.store(0, Ordering::Relaxed);
+            slot.forks.store(FORKS.load(Ordering::Relaxed), Ordering::Relaxed);
             slot.fd.store(fd.into_raw_fd(), Ordering::Release);
             Ok(Self { slot })
         });
@@ -393,6 +406,22 @@ impl Descriptor {
     /// Remembers for a forked child which class the handle has entered.
     pub(crate) fn set_class(&self, class: Class) {
         self.slot.class.store(u32::from(class.number()) + 1, Ordering::Relaxed);
+    }
+
+    /// Gives all locks back, unless a child may have nothing else yet that shows that it is in the class: one that was
+    /// forked a moment ago. A program that is just being started by other means has a copy of the descriptor, too, until
+    /// it runs, and would keep the locks for that long.
+    pub(crate) fn unlock(&self) -> bool {
+        let Ok(mark) = mark() else { return false };
+        REGISTERING.lock(generation(mark));
+        let fd = self.fd();
+        let forked = self.slot.forks.load(Ordering::Relaxed) != FORKS.load(Ordering::Relaxed);
+        let unlocks = !forked && fd >= 0 && self.slot.is(fd);
+        if unlocks {
+            ofd::unlock(fd, ofd::DOOR, ofd::BYTES);
+        }
+        REGISTERING.unlock();
+        unlocks
     }
 
     /// Closes it; the slot stays ours.

@@ -180,15 +180,17 @@ impl Lease {
         self.descriptor.close();
     }
 
-    /// Gives the id back. The handle must not be used afterwards.
+    /// Gives back the id, and the place in a class. The handle must not be used afterwards.
     ///
-    /// A place in a class goes with the last descriptor of the file, not here: a child forked a moment ago may
-    /// have nothing else yet that shows that it is in the class.
+    /// If the process has forked, the place in the class goes with the last descriptor of the file, not here: a child
+    /// forked a moment ago may have nothing else yet that shows that it is in the class.
     pub(crate) fn leave(&self) {
         let verified = self.descriptor.verified();
         let joined = self.identity();
         self.held.store(0, Ordering::Release);
-        if let (Some(identity), Ok(fd)) = (joined, verified) {
+        if !self.descriptor.unlock()
+            && let (Some(identity), Ok(fd)) = (joined, verified)
+        {
             ofd::unlock(fd, u64::from(identity.id()), 1);
         }
     }

@@ -1,6 +1,7 @@
 //! Pipes that have a name, which is taken once, and what an end costs.
 
 use std::fs;
+use std::process::Command;
 use std::time::Duration;
 
 use shmq::{Connection, GetError, OpenError, PutError, Queue};
@@ -17,6 +18,7 @@ pub(crate) const ROLES: &[(&str, Role)] = &[
     ("pipe_names::killed_at_opening", killed_at_opening),
     ("pipe_names::creates_and_dies", creates_and_dies),
     ("pipe_names::descriptors", descriptors),
+    ("pipe_names::starts_and_drops", starts_and_drops),
 ];
 
 /// Plays the role with a name of its own.
@@ -187,6 +189,25 @@ fn creates_and_dies(arguments: &[String]) {
 }
 
 // Descriptors
+
+#[test]
+fn a_name_goes_though_a_program_has_just_been_started() {
+    play("pipe_names::starts_and_drops");
+}
+
+/// `spawn` returns before the kernel has closed the new program's copies of our descriptors.
+fn starts_and_drops(arguments: &[String]) {
+    let name = &arguments[0];
+    let mut random = Random::new();
+    for _ in 0..100 {
+        let here = Connection::<u8, u8>::create(name).unwrap();
+        let there = (random.below(2) == 0).then(|| Connection::<u8, u8>::open(name).unwrap());
+        let mut started = Command::new("true").spawn().unwrap();
+        drop((there, here));
+        assert!(!exists(name), "the name is still there");
+        assert!(started.wait().unwrap().success());
+    }
+}
 
 #[test]
 fn an_end_costs_few_descriptors_and_none_of_the_standard_ones() {
