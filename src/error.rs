@@ -93,12 +93,12 @@ impl fmt::Display for OpenError {
             Self::AlreadyExists { name } => write!(
                 f,
                 "{name:?} already exists; attach to it with open or open_or_create, or delete it first with \
-                 shmq::remove({name:?})"
+                 shmq::remove({name:?}); the second end of a pipe is taken once, so each peer needs a pipe of its own"
             ),
             Self::NotFound { name } => write!(
                 f,
-                "there is nothing named {name:?} to open; make it with create or open_or_create, and keep a handle: it \
-                 goes with its last handle unless it is persistent"
+                "there is nothing named {name:?}; make it with create or open_or_create, and keep a handle: it goes \
+                 with its last handle unless it is persistent"
             ),
             Self::NotShmq { name, reason } => {
                 let path = format!("/dev/shm/shmq.{name}");
@@ -119,7 +119,10 @@ impl fmt::Display for OpenError {
                     "format version" => f.write_str(
                         "the segment was made by another version of shmq: restart its users together",
                     ),
-                    "schema" => f.write_str("both sides must give the same label in QueueOptions::schema"),
+                    "schema" => f.write_str(
+                        "both sides must give the same label in QueueOptions::schema; if nobody uses it any more, create \
+                         replaces it, and its messages are lost",
+                    ),
                     _ => f.write_str("open it as what it was created as"),
                 }
             }
@@ -231,8 +234,8 @@ impl fmt::Display for PutError {
             Self::Closed => f.write_str("the queue or pipe is closed: no more messages can be put"),
             Self::TooLong { len, max } => write!(
                 f,
-                "message of {len} bytes is longer than max_message {max}; raise it with QueueOptions::max_message \
-                 when the queue is created"
+                "message of {len} bytes is longer than max_message {max}; raise it with QueueOptions::max_message, or \
+                 PipeOptions::max_message, when it is created"
             ),
             Self::Encode(error) => write!(f, "cannot encode the item: {error}"),
             Self::NoSpace => f.write_str(
@@ -240,7 +243,7 @@ impl fmt::Display for PutError {
                  (in a container: docker run --shm-size)",
             ),
             Self::Corrupt { reason } => write_corrupt(f, reason),
-            Self::Io(error) => write!(f, "{error}"),
+            Self::Io(error) => write_io(f, error),
         }
     }
 }
@@ -350,7 +353,7 @@ impl fmt::Display for GetError {
                 message.len()
             ),
             Self::Corrupt { reason } => write_corrupt(f, reason),
-            Self::Io(error) => write!(f, "{error}"),
+            Self::Io(error) => write_io(f, error),
         }
     }
 }
@@ -527,6 +530,16 @@ impl fmt::Display for TaskDoneError {
 }
 
 impl Error for TaskDoneError {}
+
+fn write_io(f: &mut fmt::Formatter<'_>, error: &io::Error) -> fmt::Result {
+    if error.raw_os_error() == Some(libc::EDEADLK) {
+        return f.write_str(
+            "this thread holds that end already, with a guard or inside of a closure, and would wait for itself: use \
+             what holds it, or let it go first (EDEADLK)",
+        );
+    }
+    write!(f, "{error}")
+}
 
 fn write_corrupt(f: &mut fmt::Formatter<'_>, reason: &str) -> fmt::Result {
     write!(

@@ -401,7 +401,7 @@ impl UncheckedHeader {
             return Err(Disbelief::Mismatch {
                 field: "schema",
                 expected: format!("{:?}", expected.schema),
-                found: format!("{schema:?}"),
+                found: if schema.is_empty() { "no label".to_owned() } else { format!("{schema:?}") },
             });
         }
         Ok(geometry)
