@@ -270,6 +270,8 @@ impl Committed {
 pub(crate) trait Subject: Sized {
     /// A new one, for [`CAPACITY`] messages.
     fn make(name: &str) -> Self;
+    /// Once the messages are in it that are there before a call.
+    fn ready(&self) {}
     /// As another process comes to it.
     fn attach(&self) -> Self;
     fn put(&self, number: u64, timeout: Duration) -> Result<(), Refused>;
@@ -312,14 +314,14 @@ pub(crate) fn message(number: u64) -> Vec<u8> {
     [number, number].concat()
 }
 
-fn number(message: &[u8]) -> u64 {
-    assert_eq!(message.len(), 16, "the message is cut");
-    let (first, last) = message.split_at(8);
-    assert_eq!(first, last, "the message is torn");
-    u64::from_ne_bytes(first.try_into().expect("8 bytes"))
+pub(crate) fn number(message: &[u8]) -> u64 {
+    assert!(message.len() >= 16, "the message is cut");
+    let ends = (message.first_chunk().expect("8 bytes"), message.last_chunk().expect("8 bytes"));
+    assert_eq!(ends.0, ends.1, "the message is torn");
+    u64::from_ne_bytes(*ends.0)
 }
 
-fn refused_put(error: &PutError) -> Refused {
+pub(crate) fn refused_put(error: &PutError) -> Refused {
     match error {
         PutError::Full => Refused::InTime,
         PutError::Closed => Refused::Closed,
@@ -450,6 +452,7 @@ impl<'a, S: Subject> Scene<'a, S> {
         for number in call.before {
             subject.put(*number, LONG).expect("there is room");
         }
+        subject.ready();
         let record = Record::new();
         let mut deaths = 0;
         if let Some(side) = call.orphaned {

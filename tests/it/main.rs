@@ -36,6 +36,9 @@ mod in_place;
 mod instants;
 #[cfg(test)]
 #[cfg(target_arch = "x86_64")]
+mod instants_basin;
+#[cfg(test)]
+#[cfg(target_arch = "x86_64")]
 mod instants_calls;
 #[cfg(test)]
 #[cfg(target_arch = "x86_64")]
@@ -99,6 +102,8 @@ const ROLES: &[&[(&str, harness::Role)]] = &[
     holders::ROLES,
     in_place::ROLES,
     joinable::ROLES,
+    #[cfg(target_arch = "x86_64")]
+    instants_basin::ROLES,
     #[cfg(target_arch = "x86_64")]
     instants_calls::ROLES,
     #[cfg(target_arch = "x86_64")]
