@@ -1,15 +1,18 @@
 //! Queues without a limit: they grow while their consumers are behind, give memory back as those catch up, and say
-//! `NoSpace` when there is none. The deaths at each instruction are in `instants_sparse`.
+//! `NoSpace` when there is none. The deaths at each instruction are in `instants_sparse` and
+//! `instants_basin`.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use shmq::{ByteQueue, GetError, OpenError, PutError, Queue, QueueOptions};
 
 use crate::broken::{HEAD, TAIL};
-use crate::harness::{Random, Role, Stage, assert_prompt, fork, hear, limit, ms, nap, object, say, timed};
+use crate::harness::{
+    Random, Record, Role, Stage, assert_prompt, fork, hear, limit, ms, nap, object, say, timed,
+};
 use crate::small_shm::play_with;
 
 pub(crate) const ROLES: &[(&str, Role)] = &[
@@ -22,6 +25,7 @@ pub(crate) const ROLES: &[(&str, Role)] = &[
     ("unbounded::few_addresses", few_addresses),
     ("unbounded::forks", forks),
     ("unbounded::rages", rages),
+    ("unbounded::swings", swings),
 ];
 
 const KIBI: usize = 1 << 10;
@@ -541,8 +545,8 @@ fn rages(arguments: &[String]) {
     let mut got = BTreeMap::<u64, u32>::new();
     let mut returned = Vec::new();
     for round in 0..60_u64 {
-        let put = crate::harness::Record::new();
-        let taken = crate::harness::Record::new();
+        let put = Record::new();
+        let taken = Record::new();
         let producer = fork(|| {
             let queue = ByteQueue::open(queue.name()).unwrap();
             for number in 1.. {
@@ -590,6 +594,152 @@ fn rages(arguments: &[String]) {
     assert!(cut_off <= deaths[0], "{cut_off} of puts that never returned");
     assert!(held(&queue) < 2 * MEBI, "{}", held(&queue));
     say(&format!("{} put, {lost} lost with their consumers, {:?}", returned.len(), queue.stats()));
+}
+
+/// The backlog of short messages grows beyond the basin and shrinks again many times, while producers and consumers, one
+/// of each at a time, are killed at random.
+#[test]
+fn killed_while_messages_leave_the_basin_and_come_back_nobody_loses_more_than_what_was_in_hand() {
+    let stage = Stage::new();
+    let seed = Random::new().next().to_string();
+    let said = stage.child("unbounded::swings", &[&stage.name(), &seed]).finish();
+    println!("{said:?}");
+}
+
+/// How many messages go in or out in one call, at most.
+const BATCH: usize = 8;
+
+fn swings(arguments: &[String]) {
+    let mut random = Random::from_seed(arguments[1].parse().unwrap());
+    let queue = ByteQueue::from(longest(4 * KIBI).create::<()>(&arguments[0]).unwrap());
+    let end = Instant::now() + ms(3000);
+    // How many puts of each producer have returned; how often the tail left the basin.
+    let (returned, left) = (Record::new(), Record::new());
+    let mut taken: Vec<Record> = Vec::new();
+    let (mut producers, mut deaths) = (0, [0, 0]);
+    let (mut producer, mut consumer) = (None, None);
+    while Instant::now() < end {
+        let seed = random.next();
+        let producing = producer.take().unwrap_or_else(|| {
+            producers += 1;
+            fork(|| swing_out(&arguments[0], producers, seed, &returned, &left))
+        });
+        let consuming = consumer.take().unwrap_or_else(|| {
+            taken.push(Record::new());
+            fork(|| swing_in(&arguments[0], seed, &taken[taken.len() - 1]))
+        });
+        nap(ms(random.below(40)) + Duration::from_micros(random.below(1000)));
+        if random.below(2) == 0 {
+            producing.kill();
+            deaths[0] += 1;
+        } else {
+            producer = Some(producing);
+        }
+        if random.below(2) == 0 {
+            consuming.kill();
+            deaths[1] += 1;
+        } else {
+            consumer = Some(consuming);
+        }
+    }
+    for (side, child) in [producer, consumer].into_iter().enumerate() {
+        deaths[side] += child.map_or(0, |child| {
+            child.kill();
+            1
+        });
+    }
+    let mut got: Vec<_> = taken.iter().flat_map(Record::numbers).map(|number| number - 1).collect();
+    let pending = queue.qsize();
+    let rest = (0..pending).map(|_| number(&queue.get_timeout(Duration::from_secs(10)).unwrap()));
+    got.extend(rest);
+    assert!(queue.empty());
+    let (mut last, mut lost, mut cut_off) = (vec![0; producers as usize + 1], 0, 0);
+    for number in &got {
+        let last = &mut last[(number >> 32) as usize];
+        let number = number & 0xffff_ffff;
+        assert!(number > *last, "{number} of a producer came after {last}");
+        lost += number - *last - 1;
+        *last = number;
+    }
+    for (producer, last) in (1..).zip(&last[1..]) {
+        let returned = returned.get(producer);
+        lost += returned.saturating_sub(*last);
+        cut_off += last.saturating_sub(returned);
+    }
+    let most = |deaths: u64| deaths * BATCH as u64;
+    assert!(lost <= most(deaths[1]), "{lost} are lost with {deaths:?}");
+    assert!(cut_off <= most(deaths[0]), "{cut_off} of puts that never returned with {deaths:?}");
+    assert!(held(&queue) < 2 * MEBI, "{}", held(&queue));
+    let (stats, left) = (queue.stats(), left.get(0));
+    let text = format!("{deaths:?} died, {left} times out of the basin, {lost} lost in hand: {stats:?}");
+    assert!(left > 10 && stats.put_bytes > 30 * MEBI as u64, "{text}");
+    say(&text);
+}
+
+/// Puts without end: until so and so much is pending, and again when nearly nothing is.
+fn swing_out(name: &str, producer: u64, seed: u64, returned: &Record, left: &Record) -> i32 {
+    let mut random = Random::from_seed(seed);
+    let queue = ByteQueue::open(name).unwrap();
+    let file = fs::File::open(object(name)).unwrap();
+    let mut was_in_basin = true;
+    let mut next = 1;
+    loop {
+        let most = random.index(2000);
+        while queue.qsize() < most {
+            let count = 1 + random.index(BATCH);
+            let messages: Vec<_> = (next..next + count as u64)
+                .map(|number| message(producer << 32 | number, random.index(4 * KIBI)))
+                .collect();
+            let many: Vec<_> = messages.iter().map(Vec::as_slice).collect();
+            match random.below(4) {
+                0 => queue.put_many(&many).unwrap(),
+                1 => queue.producer().unwrap().put_many(&many).unwrap(),
+                2 => {
+                    let producer = queue.producer().unwrap();
+                    many.iter().for_each(|message| producer.put(message).unwrap());
+                }
+                _ => many.iter().for_each(|message| queue.put(message).unwrap()),
+            }
+            next += count as u64;
+            returned.set(producer, next - 1);
+            let mut tail = [0; 8];
+            file.read_exact_at(&mut tail, TAIL).unwrap();
+            let is_in_basin = (u64::from_ne_bytes(tail) & 0x7fff_ffff) * 8 < MEBI as u64;
+            left.set(0, left.get(0) + u64::from(was_in_basin && !is_in_basin));
+            was_in_basin = is_in_basin;
+        }
+        let least = random.index(20);
+        while queue.qsize() > least {
+            nap(Duration::from_micros(random.below(100)));
+        }
+    }
+}
+
+/// Gets without end, now faster, now slower.
+fn swing_in(name: &str, seed: u64, taken: &Record) -> i32 {
+    let mut random = Random::from_seed(seed);
+    let queue = ByteQueue::open(name).unwrap();
+    let mut place = 0;
+    let mut keep = |number: u64| {
+        taken.set(place, number + 1);
+        place += 1;
+    };
+    loop {
+        for _ in 0..random.below(300) {
+            match random.below(4) {
+                0 => queue.get_many(BATCH).unwrap().iter().for_each(|message| keep(number(message))),
+                1 => {
+                    let consumer = queue.consumer().unwrap();
+                    for _ in 0..BATCH {
+                        keep(number(&consumer.get().unwrap()));
+                    }
+                }
+                2 => keep(queue.get_with(number).unwrap()),
+                _ => keep(number(&queue.get().unwrap())),
+            }
+        }
+        nap(Duration::from_micros(random.below(1500)));
+    }
 }
 
 /// A consumer that died after it had taken a message and before it had given the memory back: the next one does.
