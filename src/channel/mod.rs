@@ -187,6 +187,9 @@ impl<'a> Channel<'a> {
         let lease = self.segment.lease();
         if self.ends().put.mutex.lock(self.put_key(), lease, me, deadline)? == Taken::FromTheDead {
             self.ring().refresh_put();
+            if self.port.shape.is_sparse() {
+                self.give_back(me);
+            }
             self.recover();
         }
         Ok(())

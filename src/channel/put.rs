@@ -278,6 +278,19 @@ impl Channel<'_> {
         })
     }
 
+    /// Gives back what a dead owner of the put end got memory for and did not commit: a batch may have been long.
+    ///
+    /// Killed in the middle: the next one to take over does it again.
+    #[cold]
+    pub(super) fn give_back(self, me: Identity) {
+        let parts = self.ring().unused();
+        if me.is_current() {
+            for part in parts.into_iter().filter(|(_, len)| *len > 0) {
+                self.segment.free(self.port.lane, part);
+            }
+        }
+    }
+
     /// Where behind the tail there is room, by a look at the other side if need be. For the owner of the put end.
     fn room(self) -> Result<Option<Run>, Corrupt> {
         let ring = self.ring();

@@ -16,7 +16,7 @@ use crate::sys::region::{Region, Span};
 pub(crate) const BASIN: usize = if cfg!(test) { 4 * CHUNK } else { 1 << 20 };
 /// In place of the length of a message, in a sparse ring: the message is elsewhere, where the second number says, in
 /// units of 8 bytes.
-const ELSEWHERE: u32 = u32::MAX;
+pub(super) const ELSEWHERE: u32 = u32::MAX;
 
 /// Whether a ring has a basin: a sparse one, unless its messages may be so long that few would fit.
 pub(super) const fn has_basin(capacity: u32, max_message: usize) -> bool {
@@ -232,6 +232,25 @@ impl Ring<'_> {
     /// What `reclaimable` named has been freed.
     pub(crate) fn reclaimed(&self) {
         self.get.extent.store(self.first_kept() as u64, Ordering::Release);
+    }
+
+    /// The chunks behind the tail that may have memory although no message has come to them: up to two ranges of offset and
+    /// length. For a new owner of the put end, after the death of one that was in the middle of a run.
+    ///
+    /// They would get messages, and lose their memory behind those, only when the basin is full for the next time, which
+    /// may be never. The head may come closer meanwhile, and what it leaves is freed by the owner of the get end.
+    pub(crate) fn unused(&self) -> [(usize, usize); 2] {
+        let (origin, room) = (self.shape.origin(), self.shape.room());
+        let (head, tail) = (self.get.load(), self.put.own());
+        let is_in_basin = |cursor: Cursor| cursor.offset() < self.shape.basin_len();
+        let next = if is_in_basin(tail) { self.beyond() } else { tail.offset() };
+        let (from, to) = (next.next_multiple_of(CHUNK).min(room), self.extent());
+        let is_empty = head == tail || (is_in_basin(head) && is_in_basin(tail));
+        match from.cmp(&to) {
+            Less => [(from, to - from), (0, 0)],
+            Equal if !is_empty => [(0, 0); 2],
+            Equal | Greater => [(from, room - from), (origin, to - origin)],
+        }
     }
 
     /// The chunk behind the basin that the head is in, or comes to when it leaves the basin.

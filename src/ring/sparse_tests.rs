@@ -112,7 +112,12 @@ impl World {
                 let ring = self.memory.ring();
                 if std::mem::take(&mut self.dead_put) {
                     ring.refresh_put();
+                    let unused = ring.unused();
+                    for part in unused {
+                        self.set_memory(part, false);
+                    }
                 }
+                let ring = self.memory.ring();
                 let tail = ring.tail();
                 let place = room_after(&ring, tail);
                 self.assert_could_leave(tail, place);
@@ -339,6 +344,52 @@ proptest! {
     }
 }
 
+/// A batch that its owner died in has taken memory far behind the basin, and the next owner gives it back.
+#[test]
+fn memory_of_a_run_that_was_not_committed_is_given_back() {
+    for drained in [false, true] {
+        let mut world = World::new(40, 40, 0);
+        let puts = |world: &mut World, count: usize| {
+            for _ in 0..3 * count {
+                if !matches!(world.putting, Putting::Idle) || world.memory.ring().len() < count {
+                    world.go_on_putting(&[40]);
+                }
+            }
+            assert_eq!(world.memory.ring().len(), count);
+        };
+        puts(&mut world, BASIN / 48 + usize::from(drained));
+        if drained {
+            world.drain();
+        }
+        for _ in 0..20 {
+            world.go_on_putting(&[40; 100]);
+        }
+        let behind = &world.chunks[world.memory.shape.origin() / CHUNK..];
+        assert!(behind.iter().filter(|has| **has).count() > 3, "{:?}", world.chunks);
+        world.kill_putter();
+        world.drain();
+        puts(&mut world, 1);
+        world.drain();
+        let behind = &world.chunks[world.memory.shape.origin() / CHUNK..];
+        assert!(behind.iter().filter(|has| **has).count() <= 1, "{:?}", world.chunks);
+    }
+}
+
+/// A word of where a message is leads to a message, not to another word: else two of them could lead in a circle.
+#[test]
+fn a_word_that_leads_to_a_word_is_an_error() {
+    let mut world = World::new(40, 4, 0);
+    world.memory.put(&message(1, 16)).expect("sound");
+    let ring = world.memory.ring();
+    ring.bytes.set_numbers(64, (16, 0)).expect("inside");
+    for (place, expected) in [(8, Ok(16)), (0, Err(())), (16, Err(()))] {
+        ring.bytes.set_numbers(0, (sparse::ELSEWHERE, place)).expect("inside");
+        ring.bytes.set_numbers(128, (sparse::ELSEWHERE, 8)).expect("inside");
+        let first = ring.look_for_first().map(|first| first.expect("there is one").bytes.len());
+        assert_eq!(first.map_err(drop), expected, "{place}");
+    }
+}
+
 #[test]
 fn messages_stay_in_the_basin_while_consumers_keep_up_and_come_back_to_it() {
     let mut world = World::new(40, 40, 0);
@@ -352,6 +403,7 @@ fn messages_stay_in_the_basin_while_consumers_keep_up_and_come_back_to_it() {
         while world.memory.put.own().offset() < BASIN + 2 * CHUNK {
             world.memory.put(&[2; 40]).expect("sound");
             backlog += 1;
+            assert!(backlog < CHUNK, "it does not leave the basin");
         }
         assert_eq!(world.memory.ring().len(), backlog);
         for _ in 0..backlog {
