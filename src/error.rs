@@ -532,7 +532,7 @@ impl fmt::Display for TaskDoneError {
 impl Error for TaskDoneError {}
 
 fn write_io(f: &mut fmt::Formatter<'_>, error: &io::Error) -> fmt::Result {
-    if error.raw_os_error() == Some(libc::EDEADLK) {
+    if error.kind() == io::ErrorKind::Deadlock {
         return f.write_str(
             "this thread holds that end already, with a guard or inside of a closure, and would wait for itself: use \
              what holds it, or let it go first (EDEADLK)",

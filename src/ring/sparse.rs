@@ -192,11 +192,12 @@ impl Ring<'_> {
         }
     }
 
-    /// Whether there is so much room in the basin behind the tail, as far as the owner of the put end knows, that it need not
-    /// look again soon.
+    /// Whether there is so much room in the basin behind the tail, where the owner of the put end has just found some, that
+    /// it need not look again soon.
     pub(crate) fn has_much_room_in_basin(&self) -> bool {
         let (seen, tail) = (Cursor(self.put.other_seen.load(Ordering::Relaxed)), self.put.own());
-        seen.offset().wrapping_sub(tail.offset()) % BASIN >= BASIN / 16
+        // None at all between the two is all of it: there is room.
+        seen.offset().wrapping_sub(tail.offset() + UNIT) % BASIN >= BASIN / 16
     }
 
     /// How far the basin has memory.

@@ -11,7 +11,7 @@ use shmq::{ByteQueue, GetError, OpenError, PutError, Queue, QueueOptions};
 
 use crate::broken::{HEAD, TAIL};
 use crate::harness::{
-    Random, Record, Role, Stage, assert_prompt, fork, hear, limit, ms, nap, object, say, timed,
+    Random, Record, Role, Stage, assert_prompt, fork, hear, limit, ms, nap, object, say, timed, until,
 };
 use crate::small_shm::play_with;
 
@@ -653,18 +653,18 @@ fn swings(arguments: &[String]) {
     let rest = (0..pending).map(|_| number(&queue.get_timeout(Duration::from_secs(10)).unwrap()));
     got.extend(rest);
     assert!(queue.empty());
-    let (mut last, mut lost, mut cut_off) = (vec![0; producers as usize + 1], 0, 0);
+    let (mut newest, mut lost, mut cut_off) = (vec![0; usize::try_from(producers).unwrap() + 1], 0, 0);
     for number in &got {
-        let last = &mut last[(number >> 32) as usize];
+        let newest = &mut newest[(number >> 32) as usize];
         let number = number & 0xffff_ffff;
-        assert!(number > *last, "{number} of a producer came after {last}");
-        lost += number - *last - 1;
-        *last = number;
+        assert!(number > *newest, "{number} of a producer came after {newest}");
+        lost += number - *newest - 1;
+        *newest = number;
     }
-    for (producer, last) in (1..).zip(&last[1..]) {
+    for (producer, newest) in (1..).zip(&newest[1..]) {
         let returned = returned.get(producer);
-        lost += returned.saturating_sub(*last);
-        cut_off += last.saturating_sub(returned);
+        lost += returned.saturating_sub(*newest);
+        cut_off += newest.saturating_sub(returned);
     }
     let most = |deaths: u64| deaths * BATCH as u64;
     assert!(lost <= most(deaths[1]), "{lost} are lost with {deaths:?}");
@@ -696,7 +696,9 @@ fn swing_out(name: &str, producer: u64, seed: u64, returned: &Record, left: &Rec
                 1 => queue.producer().unwrap().put_many(&many).unwrap(),
                 2 => {
                     let producer = queue.producer().unwrap();
-                    many.iter().for_each(|message| producer.put(message).unwrap());
+                    for message in &many {
+                        producer.put(message).unwrap();
+                    }
                 }
                 _ => many.iter().for_each(|message| queue.put(message).unwrap()),
             }
@@ -740,6 +742,37 @@ fn swing_in(name: &str, seed: u64, taken: &Record) -> i32 {
         }
         nap(Duration::from_micros(random.below(1500)));
     }
+}
+
+/// A producer that died in the middle of a long batch behind the full basin: nobody may come there for long.
+#[test]
+fn memory_of_a_batch_that_a_dead_producer_did_not_commit_is_given_back_by_the_next() {
+    const LEN: usize = 64 * KIBI;
+    let stage = Stage::new();
+    let mut came_in_time = false;
+    for attempt in 0..10 {
+        let name = format!("{}{attempt}", stage.name());
+        let queue = ByteQueue::from(longest(LEN).create::<()>(&name).unwrap());
+        while held(&queue) < KEPT - 2 * CHUNK {
+            queue.put(&message(0, LEN)).unwrap();
+        }
+        let pending = queue.qsize();
+        let many = message(1, LEN);
+        let child = fork(|| {
+            ByteQueue::open(&name).unwrap().put_many(&vec![&many[..]; 1500]).unwrap();
+            0
+        });
+        until("it has begun", || held(&queue) > 6 * MEBI);
+        child.kill();
+        if queue.qsize() == pending {
+            came_in_time = true;
+            assert!(held(&queue) > 6 * MEBI);
+            queue.put(&message(2, LEN)).unwrap();
+            assert!(held(&queue) < KEPT + CHUNK, "{}", held(&queue));
+            drain(&queue, std::iter::repeat_n(0, pending).chain([2]));
+        }
+    }
+    assert!(came_in_time, "each batch was in before its producer died");
 }
 
 /// A consumer that died after it had taken a message and before it had given the memory back: the next one does.
