@@ -352,6 +352,32 @@ fn the_head_of_a_get_loses_nothing_that_is_not_printed() {
     }
 }
 
+/// A service may be started without one.
+#[test]
+fn without_a_standard_output_nothing_is_taken_and_without_an_input_nothing_is_put() {
+    let stage = Stage::new();
+    let name = stage.name("q");
+    create(&name, "10");
+    put(&name, b"1\n2\n");
+    for command in ["shmq get $Q --timeout 0 >&-", "shmq drain $Q >&-", "shmq put $Q <&-"] {
+        run(shell(command, &name), b"").fails(1, &["closed"]);
+    }
+    assert_eq!(left(&name), ["1", "2"]);
+    run(shell("shmq drain $Q >/dev/null", &name), b"").succeeds();
+    assert!(left(&name).is_empty());
+}
+
+/// What wrote it into a pipe took it for read.
+#[test]
+fn a_put_that_gives_up_says_what_it_had_read() {
+    let stage = Stage::new();
+    let name = stage.name("q");
+    create(&name, "1");
+    put(&name, b"first\n");
+    let said = run(shmq(&["put", &name, "--timeout", "0.1"]), b"second\nthird\n");
+    said.fails(3, &["full", "read and not put: second"]);
+}
+
 #[test]
 fn a_get_that_is_killed_loses_nothing() {
     let stage = Stage::new();
@@ -894,6 +920,17 @@ fn a_missing_queue_is_an_error_that_names_create() {
         said.fails(1, &[&name, "no queue named", &format!("shmq create {name} --capacity"), "shmq ls"]);
     }
     assert!(!exists(&name));
+}
+
+#[test]
+fn a_name_may_be_pasted_as_a_path_and_one_that_is_nearly_right_is_recognised() {
+    let stage = Stage::new();
+    let name = stage.name("orders");
+    create(&name, "10");
+    assert!(ok(&["stat", &format!("/dev/shm/shmq.{name}")]).out().contains(&name));
+    for nearly in [stage.name("order"), name.to_uppercase(), format!("shmq.{name}")] {
+        run(shmq(&["stat", &nearly]), b"").fails(1, &["did you mean", &name]);
+    }
 }
 
 #[test]

@@ -82,7 +82,7 @@ pub(crate) enum Action {
 pub(crate) struct Create {
     /// The name: 1 to 200 of A-Z a-z 0-9 . _ - and no dot at the beginning
     pub(crate) name: String,
-    /// How many messages it holds at most
+    /// How many messages it holds at most; or say --unbounded
     #[arg(long, value_name = "N", required_unless_present = "unbounded")]
     pub(crate) capacity: Option<usize>,
     /// No limit but memory
@@ -112,6 +112,7 @@ pub(crate) struct Ls {
 #[derive(Args, Debug)]
 pub(crate) struct Stat {
     /// Which one
+    #[arg(value_parser = name)]
     pub(crate) name: String,
     /// For programs: one object with the same field names, numbers as numbers
     #[arg(long)]
@@ -121,6 +122,7 @@ pub(crate) struct Stat {
 #[derive(Args, Debug)]
 pub(crate) struct Peek {
     /// Which queue
+    #[arg(value_parser = name)]
     pub(crate) name: String,
     /// How many messages at most
     #[arg(short = 'n', long, value_name = "N", default_value_t = 10)]
@@ -138,6 +140,7 @@ pub(crate) struct Peek {
 #[derive(Args, Debug)]
 pub(crate) struct Watch {
     /// Which one
+    #[arg(value_parser = name)]
     pub(crate) name: String,
     /// End after having drawn N times [default: go on until Ctrl-C]
     #[arg(short = 'n', long, value_name = "N")]
@@ -150,6 +153,7 @@ pub(crate) struct Watch {
 #[derive(Args, Debug)]
 pub(crate) struct Put {
     /// Which queue
+    #[arg(value_parser = name)]
     pub(crate) name: String,
     /// Messages, one each [default: the lines of standard input]
     pub(crate) messages: Vec<String>,
@@ -167,6 +171,7 @@ pub(crate) struct Put {
 #[derive(Args, Debug)]
 pub(crate) struct Get {
     /// Which queue
+    #[arg(value_parser = name)]
     pub(crate) name: String,
     /// End after N messages
     #[arg(short = 'n', long, value_name = "N")]
@@ -184,6 +189,7 @@ pub(crate) struct Get {
 #[derive(Args, Debug)]
 pub(crate) struct Drain {
     /// Which queue
+    #[arg(value_parser = name)]
     pub(crate) name: String,
     /// Print a NUL byte after each message instead of a newline
     #[arg(short = '0', long)]
@@ -193,7 +199,7 @@ pub(crate) struct Drain {
 #[derive(Args, Debug)]
 pub(crate) struct Rm {
     /// Which ones; whoever is attached goes on, and the name is free at once
-    #[arg(required = true)]
+    #[arg(required = true, value_parser = name)]
     pub(crate) names: Vec<String>,
 }
 
@@ -202,6 +208,12 @@ pub(crate) struct Gc {
     /// Say what would be removed, and remove nothing
     #[arg(short = 'n', long)]
     pub(crate) dry_run: bool,
+}
+
+/// The name, also of who pastes a path.
+#[expect(clippy::unnecessary_wraps, reason = "as a parser has to be")]
+fn name(text: &str) -> Result<String, String> {
+    Ok(text.strip_prefix("/dev/shm/shmq.").unwrap_or(text).to_owned())
 }
 
 fn octal(text: &str) -> Result<u32, String> {

@@ -36,11 +36,18 @@ impl Failure {
     /// What stands in the way of a command about `name`, in the words of who types commands.
     pub(crate) fn open(error: OpenError) -> Self {
         Self::Error(match error {
-            OpenError::NotFound { name } => format!(
-                "there is no queue named {name:?}\n\
-                 make one with:  shmq create {name} --capacity 1000\n\
-                 or see which there are:  shmq ls"
-            ),
+            OpenError::NotFound { name } => match similar(&name) {
+                Some(similar) => format!(
+                    "there is no queue named {name:?}\n\
+                     did you mean {similar}? see which there are:  shmq ls\n\
+                     or make one with:  shmq create {name} --capacity 1000"
+                ),
+                None => format!(
+                    "there is no queue named {name:?}\n\
+                     make one with:  shmq create {name} --capacity 1000\n\
+                     or see which there are:  shmq ls"
+                ),
+            },
             OpenError::AlreadyExists { name } => format!(
                 "{name:?} already exists\n\
                  use it as it is, see what it is with:  shmq stat {name}\n\
@@ -78,6 +85,15 @@ impl Failure {
             other => other.to_string(),
         })
     }
+}
+
+/// A name that there is and that may have been meant.
+fn similar(name: &str) -> Option<String> {
+    let wanted = name.strip_prefix("shmq.").unwrap_or(name).to_lowercase();
+    let likeness = |name: &str| strsim::jaro_winkler(&wanted, &name.to_lowercase());
+    let names = shmq::list().ok()?.into_iter().map(|info| info.name);
+    let close = names.map(|name| (likeness(&name), name)).filter(|(likeness, _)| *likeness > 0.9);
+    close.max_by(|one, other| one.0.total_cmp(&other.0)).map(|(_, name)| name)
 }
 
 fn corrupt(name: &str, reason: &str) -> String {

@@ -10,9 +10,10 @@ use shmq::{ByteQueue, GetError, PutError};
 use crate::arguments::{Drain, Get, Put};
 use crate::failure::{Failure, Outcome, note};
 use crate::look;
-use crate::sink::{Delivery, Ready, Sink};
+use crate::sink::{Delivery, Ready, Sink, is_stand_in};
 use crate::text::{counted, printable};
 
+const GONE: &str = "the queue has gone: it was removed, or the last process that used it has left";
 /// How long to wait before looking at something else: whether the reader has gone, or the queue.
 const SLICE: Duration = Duration::from_millis(200);
 
@@ -25,6 +26,11 @@ pub(crate) fn put(put: &Put) -> Outcome {
     let (end, what) = if put.null { (0, "message") } else { (b'\n', "line") };
     let max = longest(&put.name)?;
     let mut input = io::stdin().lock();
+    if is_stand_in(io::stdin())? {
+        return Err(Failure::Error(
+            "the input was closed; nothing was put (to put nothing: < /dev/null)".to_owned(),
+        ));
+    }
     if io::stdin().is_terminal() {
         note("each line is a message; end with Ctrl-D");
     }
@@ -41,7 +47,12 @@ pub(crate) fn put(put: &Put) -> Outcome {
             return Ok(());
         }
         message.pop_if(|last| *last == end);
-        puts.put(&message, what)?;
+        let put = puts.put(&message, what);
+        if put.is_err() {
+            // Whoever wrote it into a pipe takes it for read.
+            note(&format!("read and not put: {}", printable(&message)));
+        }
+        put?;
     }
 }
 
@@ -65,7 +76,7 @@ impl Puts<'_> {
             if start.duration_since(self.looked) > SLICE || start.elapsed() > SLICE {
                 self.looked = Instant::now();
                 if self.queue.is_abandoned() {
-                    return Err(self.stopped("the queue has gone: the last process that used it has left"));
+                    return Err(self.stopped(GONE));
                 }
             }
             let left = self.timeout.map(|timeout| timeout.saturating_sub(start.elapsed()));
@@ -118,7 +129,7 @@ pub(crate) fn get(get: &Get) -> Outcome {
                 Got::NotAsked => {}
             }
             if queue.empty() && queue.is_abandoned() {
-                note("the queue has gone: the last process that used it has left");
+                note(GONE);
                 break;
             }
         }
@@ -150,8 +161,8 @@ pub(crate) fn drain(drain: &Drain) -> Outcome {
 /// Why there are messages and none is to be had.
 fn blocked(queue: &ByteQueue) -> String {
     let mut text = format!(
-        "\nthere are {}, but another process is in the middle of taking one, or keeps the others from it",
-        counted(queue.qsize() as u64, "message", "messages")
+        "\n{} there, but another process is in the middle of taking one, or keeps the others from it",
+        counted(queue.qsize() as u64, "message is", "messages are")
     );
     for user in look::users(queue.name()) {
         _ = write!(text, "\n  it is used by {user}");

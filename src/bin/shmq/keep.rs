@@ -42,7 +42,7 @@ pub(crate) fn rm(rm: &Rm) -> Outcome {
         match shmq::remove(name) {
             Ok(()) if attached > 0 => {
                 let who = counted(attached, "handle was", "handles were");
-                note(&format!("{who} attached to {name}: they go on, and the name is free"));
+                note(&format!("{who} attached to {name}: programs go on without the name, which is free"));
                 None
             }
             Ok(()) => None,

@@ -195,7 +195,12 @@ fn lines(info: &Info) -> Vec<(&'static str, String)> {
             ("got", format!("{} messages of {} bytes", info.gets, info.get_bytes)),
         ]);
         if info.kind == "queue" {
-            lines.push(("unfinished", format!("{} put and not reported with task_done", info.unfinished)));
+            let text = if info.unfinished == info.puts {
+                "no message was reported with task_done".to_owned()
+            } else {
+                format!("{} put and not reported with task_done", info.unfinished)
+            };
+            lines.push(("unfinished", text));
             lines.push((
                 "closed",
                 if info.closed { "yes: put fails, get takes what is left" } else { "no" }.to_owned(),

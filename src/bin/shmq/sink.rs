@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{FileType, fstat};
+use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat, makedev};
 use rustix::io::ioctl_fionread;
 
 use crate::text::printable;
@@ -64,6 +64,11 @@ impl Sink {
     pub(crate) fn new(end: u8) -> io::Result<Self> {
         // Past the buffer of `Stdout`: what is written is written.
         let output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+        if is_stand_in(&output)? {
+            return Err(io::Error::other(
+                "it was closed; no message has been taken (to throw them away: > /dev/null)",
+            ));
+        }
         let is_pipe = FileType::from_raw_mode(fstat(&output)?.st_mode) == FileType::Fifo;
         let is_terminal = output.is_terminal();
         Ok(Self {
@@ -210,6 +215,15 @@ impl Sink {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// Whether the input or output was closed when the program was started: Rust then opens /dev/null in its place, for
+/// reading and writing. Who wants messages thrown away opens it for writing.
+pub(crate) fn is_stand_in(file: impl AsFd) -> io::Result<bool> {
+    let stat = fstat(&file)?;
+    let is_null =
+        FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == makedev(1, 3);
+    Ok(is_null && fcntl_getfl(&file)? & OFlags::RWMODE == OFlags::RDWR)
 }
 
 /// Whether the reader of standard output has gone, or goes within this time.
