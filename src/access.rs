@@ -143,14 +143,9 @@ impl<T: Turn> Access<'_, T> {
         })
     }
 
-    /// The same as [`get_many`](Self::get_many) into an empty batch. How many.
-    pub(crate) fn get_batch(
-        self,
-        batch: &mut Batch,
-        max: usize,
-        deadline: Deadline,
-    ) -> Result<usize, GetError> {
-        self.channel.get_many(self.turn, max, deadline, |message| {
+    /// The same as [`get_many`](Self::get_many) into an empty batch.
+    pub(crate) fn get_batch(self, batch: &mut Batch, max: usize, deadline: Deadline) -> Result<(), GetError> {
+        let got = self.channel.get_many(self.turn, max, deadline, |message| {
             reserve(&mut batch.ends, (message.pending as usize).min(max))?;
             batch.push(|buffer, start| {
                 let end = start + message.bytes.len();
@@ -160,7 +155,8 @@ impl<T: Turn> Access<'_, T> {
                 message.bytes.copy_to(&mut buffer[start..end]);
                 Ok(end)
             })
-        })
+        });
+        got.map(drop)
     }
 }
 

@@ -87,7 +87,7 @@ impl<T: DeserializeOwned, W: Turn> Items<'_, T, W> {
     pub(crate) fn get_many(&self, max: usize, deadline: Deadline) -> Result<Vec<T>, GetManyError<T>> {
         let mut batch = Batch::new(take_scratch(), 0);
         let items = match self.access.get_batch(&mut batch, max, deadline) {
-            Ok(_) => decode_all(&batch),
+            Ok(()) => decode_all(&batch),
             Err(error) => Err(GetManyError::from(error)),
         };
         give_back_scratch(batch.into_buffer());

@@ -209,6 +209,15 @@ fn create(name: &str, capacity: &str) {
     ok(&["create", name, "--capacity", capacity, "--max-message", "64"]);
 }
 
+/// A stage with a queue on it.
+#[track_caller]
+fn with_queue(capacity: &str) -> (Stage, String) {
+    let stage = Stage::new();
+    let name = stage.name("q");
+    create(&name, capacity);
+    (stage, name)
+}
+
 #[track_caller]
 fn put(name: &str, input: &[u8]) {
     run(shmq(&["put", name]), input).succeeds();
@@ -311,9 +320,7 @@ fn number_of(message: &[u8]) -> u64 {
 
 #[test]
 fn nine_lines_go_in_and_come_out() {
-    let stage = Stage::new();
-    let name = stage.name("q");
-    create(&name, "20");
+    let (_stage, name) = with_queue("20");
     run(shell("seq 9 | shmq put $Q && shmq get $Q --count 9 && shmq peek $Q", &name), b"").succeeds();
     put(&name, b"a\n\n b \nlast");
     assert_eq!(ok(&["get", &name, "--timeout", "0"]).out(), "a\n\n b \nlast\n");
@@ -321,9 +328,7 @@ fn nine_lines_go_in_and_come_out() {
 
 #[test]
 fn messages_can_be_arguments_and_bytes_and_a_whole_input() {
-    let stage = Stage::new();
-    let name = stage.name("q");
-    create(&name, "20");
+    let (_stage, name) = with_queue("20");
     ok(&["put", &name, "one", "two words", ""]);
     run(shmq(&["put", &name, "--null"]), b"line\nline\0\xff\0").succeeds();
     run(shmq(&["put", &name, "--whole"]), b"a\nb\n").succeeds();
@@ -335,9 +340,7 @@ fn messages_can_be_arguments_and_bytes_and_a_whole_input() {
 
 #[test]
 fn the_head_of_a_get_loses_nothing_that_is_not_printed() {
-    let stage = Stage::new();
-    let name = stage.name("q");
-    create(&name, "20");
+    let (_stage, name) = with_queue("20");
     for round in 0..40 {
         // Every other time somebody else is attached, who could be waiting for a turn.
         let other = (round % 2 == 0).then(|| ByteQueue::open(&name).unwrap());
@@ -355,9 +358,7 @@ fn the_head_of_a_get_loses_nothing_that_is_not_printed() {
 /// A service may be started without one.
 #[test]
 fn without_a_standard_output_nothing_is_taken_and_without_an_input_nothing_is_put() {
-    let stage = Stage::new();
-    let name = stage.name("q");
-    create(&name, "10");
+    let (_stage, name) = with_queue("10");
     put(&name, b"1\n2\n");
     for command in ["shmq get $Q --timeout 0 >&-", "shmq drain $Q >&-", "shmq put $Q <&-"] {
         run(shell(command, &name), b"").fails(1, &["closed"]);
@@ -370,9 +371,7 @@ fn without_a_standard_output_nothing_is_taken_and_without_an_input_nothing_is_pu
 /// What wrote it into a pipe took it for read.
 #[test]
 fn a_put_that_gives_up_says_what_it_had_read() {
-    let stage = Stage::new();
-    let name = stage.name("q");
-    create(&name, "1");
+    let (_stage, name) = with_queue("1");
     put(&name, b"first\n");
     let said = run(shmq(&["put", &name, "--timeout", "0.1"]), b"second\nthird\n");
     said.fails(3, &["full", "read and not put: second"]);
@@ -380,9 +379,7 @@ fn a_put_that_gives_up_says_what_it_had_read() {
 
 #[test]
 fn a_get_that_is_killed_loses_nothing() {
-    let stage = Stage::new();
-    let name = stage.name("q");
-    create(&name, "20000");
+    let (_stage, name) = with_queue("20000");
     let numbers = strings(1..=20000).join("\n");
     for round in 0..12 {
         put(&name, numbers.as_bytes());
@@ -415,9 +412,7 @@ fn a_get_that_is_killed_loses_nothing() {
 
 #[test]
 fn a_get_ends_when_its_reader_has_gone_though_nothing_comes() {
-    let stage = Stage::new();
-    let name = stage.name("q");
-    create(&name, "20");
+    let (_stage, name) = with_queue("20");
     let mut command = shmq(&["get", &name]);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut get = Running::start(command);
@@ -431,9 +426,7 @@ fn a_get_ends_when_its_reader_has_gone_though_nothing_comes() {
 
 #[test]
 fn a_reader_that_dawdles_does_not_hold_up_other_consumers() {
-    let stage = Stage::new();
-    let name = stage.name("q");
-    create(&name, "20");
+    let (_stage, name) = with_queue("20");
     let other = ByteQueue::open(&name).unwrap();
     put(&name, b"1\n2\n3\n");
     let mut command = shell("exec 3<&0; shmq get $Q | { read line; echo $line; read wait <&3; }", &name);
@@ -458,9 +451,7 @@ fn a_reader_that_dawdles_does_not_hold_up_other_consumers() {
 
 #[test]
 fn a_get_takes_what_comes_until_the_queue_is_closed() {
-    let stage = Stage::new();
-    let name = stage.name("q");
-    create(&name, "20");
+    let (_stage, name) = with_queue("20");
     let queue = ByteQueue::open(&name).unwrap();
     let mut command = shmq(&["get", &name]);
     command.stdout(Stdio::piped());
@@ -485,9 +476,7 @@ fn a_get_takes_what_comes_until_the_queue_is_closed() {
 
 #[test]
 fn a_time_that_passes_has_an_exit_code_of_its_own() {
-    let stage = Stage::new();
-    let name = stage.name("q");
-    create(&name, "2");
+    let (_stage, name) = with_queue("2");
     let start = Instant::now();
     run(shmq(&["get", &name, "--timeout", "0.5"]), b"").fails(3, &["no message"]);
     assert!(start.elapsed() >= Duration::from_millis(500));
@@ -503,18 +492,14 @@ fn a_time_that_passes_has_an_exit_code_of_its_own() {
 
 #[test]
 fn a_put_waits_for_room() {
-    let stage = Stage::new();
-    let name = stage.name("q");
-    create(&name, "2");
+    let (_stage, name) = with_queue("2");
     let said = run(shell("seq 1000 | shmq put $Q & shmq get $Q --count 1000 | tail -n 1; wait", &name), b"");
     assert_eq!(said.succeeds().out(), "1000\n");
 }
 
 #[test]
 fn a_drain_says_when_somebody_keeps_the_messages() {
-    let stage = Stage::new();
-    let name = stage.name("q");
-    create(&name, "20");
+    let (_stage, name) = with_queue("20");
     put(&name, b"1\n2\n");
     let queue = ByteQueue::open(&name).unwrap();
     let held = queue.consumer().unwrap();
@@ -735,9 +720,7 @@ fn stat_of_what_has_no_limit_and_of_what_has_no_messages() {
 
 #[test]
 fn peek_shows_messages_and_takes_none() {
-    let stage = Stage::new();
-    let name = stage.name("q");
-    create(&name, "20");
+    let (_stage, name) = with_queue("20");
     run(shmq(&["put", &name, "--null"]), "h\u{e4}\0\0a\tb\u{1b}[2J\0\u{1}\0".as_bytes()).succeeds();
     run(shmq(&["put", &name, "--null"]), b"\xff\xfe\0").succeeds();
     assert_eq!(ok(&["peek", &name]).out(), "h\u{e4}\n\na\\tb\\u{1b}[2J\n\\u{1}\n\\xff\\xfe\n");
@@ -796,9 +779,7 @@ fn unhex(line: &str) -> Vec<u8> {
 
 #[test]
 fn watch_prints_a_line_each_time_where_there_is_no_terminal() {
-    let stage = Stage::new();
-    let name = stage.name("q");
-    create(&name, "20");
+    let (_stage, name) = with_queue("20");
     put(&name, b"1\n2\n3\n");
     let said = ok(&["watch", &name, "--count", "3", "--interval", "0.05"]);
     let lines = said.lines();
@@ -825,9 +806,7 @@ fn watch_redraws_on_a_terminal() {
     if Command::new("script").arg("--version").stdout(Stdio::null()).status().is_err() {
         return;
     }
-    let stage = Stage::new();
-    let name = stage.name("q");
-    create(&name, "20");
+    let (_stage, name) = with_queue("20");
     put(&name, b"1\n2\n3\n");
     let watch = "script -qec 'stty cols 60; \"$SHMQ\" watch \"$Q\" --count 3 --interval 0.05' /dev/null";
     let mut command = shell(watch, &name);
@@ -967,9 +946,7 @@ fn create_says_what_is_wrong() {
 
 #[test]
 fn a_line_that_is_too_long() {
-    let stage = Stage::new();
-    let name = stage.name("q");
-    create(&name, "20");
+    let (_stage, name) = with_queue("20");
     let longest = "x".repeat(64);
     let said = run(shmq(&["put", &name]), format!("{longest}\n{longest}y\nz\n").as_bytes());
     said.fails(1, &["line 2", "64 bytes", "--max-message", "1 message was put before that"]);
@@ -1094,9 +1071,7 @@ fn completions_for_the_shells_there_are() {
 
 #[test]
 fn colours_are_for_terminals() {
-    let stage = Stage::new();
-    let name = stage.name("q");
-    create(&name, "3");
+    let (_stage, name) = with_queue("3");
     for arguments in [&["ls"][..], &["stat", &name], &["get", &name, "--timeout", "0"], &["--help"]] {
         let said = run(shmq(arguments), b"");
         assert!(!said.out().contains('\u{1b}') && !said.err.contains('\u{1b}'), "{said:?}");

@@ -25,7 +25,7 @@ pub static CONTENDERS: [Contender; 37] = [
     Contender::new::<Bytes<64, 0>>("shmq"),
     Contender::new::<Bytes<64, 64>>("shmq, max_message 64"),
     Contender::new::<Typed>("shmq, typed"),
-    Contender::new::<Unbounded>("shmq, unbounded"),
+    Contender::new::<Bytes<64, 0, UNBOUNDED>>("shmq, unbounded"),
     Contender::new::<Held<64>>("shmq, exclusive ends"),
     Contender::new::<Batches<64>>("shmq, batches of 64"),
     Contender::new::<HeldBatches<64>>("shmq, exclusive ends, batches of 64"),
@@ -76,23 +76,29 @@ fn whole<const N: usize>(len: usize) -> io::Result<()> {
 }
 
 /// A queue for messages of up to `max` bytes, 0 for the default, or more if `N` is longer.
-fn create<const N: usize>(place: &Place, max: usize) -> io::Result<ByteQueue> {
+fn create<const N: usize>(place: &Place, max: usize, bounded: bool) -> io::Result<ByteQueue> {
     let mut options = QueueOptions::new();
-    options.capacity(place.capacity);
+    if bounded {
+        options.capacity(place.capacity);
+    }
     if max > 0 {
         options.max_message(max);
     }
     Ok(options.create::<()>(&place.name)?.into())
 }
 
-/// `ByteQueue::put` and `get_into`; `MAX` is its longest message, 0 the default.
-struct Bytes<const N: usize, const MAX: usize>(ByteQueue);
+const BOUNDED: bool = true;
+/// Nothing holds the producer back.
+const UNBOUNDED: bool = false;
 
-impl<const N: usize, const MAX: usize> Link for Bytes<N, MAX> {
+/// `ByteQueue::put` and `get_into`; `MAX` is its longest message, 0 the default.
+struct Bytes<const N: usize, const MAX: usize, const LIMIT: bool = BOUNDED>(ByteQueue);
+
+impl<const N: usize, const MAX: usize, const LIMIT: bool> Link for Bytes<N, MAX, LIMIT> {
     type Item = [u8; N];
 
     fn create(place: &Place) -> io::Result<Self> {
-        create::<N>(place, MAX).map(Self)
+        create::<N>(place, MAX, LIMIT).map(Self)
     }
 
     fn open(place: &Place) -> io::Result<Self> {
@@ -125,7 +131,7 @@ macro_rules! like_bytes {
         type Item = [u8; N];
 
         fn create(place: &Place) -> io::Result<Self> {
-            create::<N>(place, longest(N)).map(Self)
+            create::<N>(place, longest(N), BOUNDED).map(Self)
         }
 
         fn open(place: &Place) -> io::Result<Self> {
@@ -146,35 +152,6 @@ macro_rules! like_bytes {
             whole::<N>(self.0.get_into(item)?)
         }
     };
-}
-
-/// [`Bytes`] without a limit: nothing holds the producer back.
-struct Unbounded(Bytes<64, 0>);
-
-impl Link for Unbounded {
-    type Item = [u8; 64];
-
-    fn create(place: &Place) -> io::Result<Self> {
-        Ok(Self(Bytes(QueueOptions::new().create::<()>(&place.name)?.into())))
-    }
-
-    fn open(place: &Place) -> io::Result<Self> {
-        Bytes::open(place).map(Self)
-    }
-
-    fn unlink(&mut self) -> io::Result<()> {
-        self.0.unlink()
-    }
-
-    #[inline]
-    fn send(&mut self, item: &Self::Item) -> io::Result<()> {
-        self.0.send(item)
-    }
-
-    #[inline]
-    fn receive(&mut self, item: &mut Self::Item) -> io::Result<()> {
-        self.0.receive(item)
-    }
 }
 
 /// `ByteProducer::put` and `ByteConsumer::get_into`: both ends held for the whole stream.

@@ -31,7 +31,7 @@ impl Channel<'_> {
         if let Some(me) = turn.known(self.segment)
             && let Some(run) = self.try_turn_to_put::<T>(me)
         {
-            self.grow(me, &run, message.len()).map_err(|error| self.abandon_put::<T>(me, error))?;
+            self.grow::<T>(me, &run, message.len())?;
             let run = self.ring().write(run, message);
             return self.finish_put::<T>(me, run, false);
         }
@@ -43,7 +43,7 @@ impl Channel<'_> {
     fn put_slowly<T: Turn>(self, turn: T, message: &[u8], deadline: Deadline) -> Result<(), PutError> {
         let me = turn.identity(self.segment).map_err(PutError::Io)?;
         let (run, slept) = self.turn_to_put::<T>(me, deadline)?;
-        self.grow(me, &run, message.len()).map_err(|error| self.abandon_put::<T>(me, error))?;
+        self.grow::<T>(me, &run, message.len())?;
         let run = self.ring().write(run, message);
         self.finish_put::<T>(me, run, slept)
     }
@@ -66,7 +66,7 @@ impl Channel<'_> {
             // The commit would find that out, but only after `fill` has run for nothing.
             return Err(PutError::Closed);
         }
-        self.grow(me, &run, len).map_err(|error| self.abandon_put::<T>(me, error))?;
+        self.grow::<T>(me, &run, len)?;
         let unlock = UnlockPut { channel: self, me, turn: PhantomData::<T> };
         let hold = (!T::HELD).then(|| Hold::new(self.put_key(), me));
         let run = self.ring().write_with(run, len, fill);
@@ -98,7 +98,7 @@ impl Channel<'_> {
                 if next > done && !ring.has_room_after(&run) && !self.find_room_after(&mut run) {
                     break;
                 }
-                if let Err(error) = self.grow(me, &run, message(next).len()) {
+                if let Err(error) = self.give_memory(me, &run, message(next).len()) {
                     if next == done {
                         return Err((done, self.abandon_put::<T>(me, error)));
                     }
@@ -246,9 +246,15 @@ impl Channel<'_> {
         }
     }
 
-    /// Sees to it that a message of `len` bytes can be written behind `run`: a sparse ring may need memory for it.
+    /// Sees to it that a message of `len` bytes can be written behind `run`, or gives the turn up.
     #[inline(always)]
-    fn grow(self, me: Identity, run: &Run, len: usize) -> Result<(), PutError> {
+    fn grow<T: Turn>(self, me: Identity, run: &Run, len: usize) -> Result<(), PutError> {
+        self.give_memory(me, run, len).map_err(|error| self.abandon_put::<T>(me, error))
+    }
+
+    /// The same, and keeps the turn: a sparse ring may need memory for the message.
+    #[inline(always)]
+    fn give_memory(self, me: Identity, run: &Run, len: usize) -> Result<(), PutError> {
         match self.ring().unallocated(run, len) {
             Some(part) => self.allocate(me, part),
             None => Ok(()),
@@ -285,7 +291,7 @@ impl Channel<'_> {
     pub(super) fn give_back(self, me: Identity) {
         let parts = self.ring().unused();
         if me.is_current() {
-            for part in parts.into_iter().filter(|(_, len)| *len > 0) {
+            for part in parts {
                 self.segment.free(self.port.lane, part);
             }
         }

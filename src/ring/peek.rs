@@ -25,6 +25,12 @@ pub(crate) enum End {
     Corrupt(Corrupt),
 }
 
+/// Why there is no copy of a slot.
+enum Stop {
+    Unread(io::Error),
+    End(End),
+}
+
 impl Ring<'_> {
     /// Copies of up to `max` of the oldest messages. For anybody: `read` copies from the ring's bytes, which may be
     /// written meanwhile.
@@ -49,15 +55,16 @@ impl Ring<'_> {
         let mut next = head;
         let mut end = End::Reached;
         for _ in 0..pending {
-            match self.copied(next, &mut copies)? {
+            match self.copied(next, &mut copies) {
                 Ok((at, message)) => {
                     slots.push((next, message));
                     next = self.shape.after(at, message.2);
                 }
-                Err(why) => {
+                Err(Stop::End(why)) => {
                     end = why;
                     break;
                 }
+                Err(Stop::Unread(error)) => return Err(error),
             }
         }
         let now = self.get.load();
@@ -87,25 +94,19 @@ impl Ring<'_> {
         &self,
         next: Cursor,
         copies: &mut Copies<impl Fn(usize, &mut [u8]) -> io::Result<()>>,
-    ) -> io::Result<Result<(Cursor, Copied), End>> {
+    ) -> Result<(Cursor, Copied), Stop> {
         let mut at = next;
-        let mut numbers = match copies.numbers(at.offset())? {
-            Ok(numbers) => numbers,
-            Err(end) => return Ok(Err(end)),
-        };
+        let mut numbers = copies.numbers(at.offset())?;
         if let Some(there) = elsewhere(at, numbers, self.shape.ring_len).filter(|_| self.shape.is_sparse()) {
             at = there;
-            numbers = match copies.numbers(at.offset())? {
-                Ok(numbers) => numbers,
-                Err(end) => return Ok(Err(end)),
-            };
+            numbers = copies.numbers(at.offset())?;
         }
         let len = numbers.0 as usize;
         if len > self.shape.max_message {
-            return Ok(Err(End::Corrupt(Corrupt("a message is longer than the longest"))));
+            return Err(Stop::End(End::Corrupt(Corrupt("a message is longer than the longest"))));
         }
-        let found = copies.find(at.offset() + PREFIX, len)?;
-        Ok(found.map(|(piece, offset)| (at, (piece, offset, len))))
+        let (piece, offset) = copies.find(at.offset() + PREFIX, len)?;
+        Ok((at, (piece, offset, len)))
     }
 }
 
@@ -124,14 +125,13 @@ struct Copies<R> {
 
 impl<R: Fn(usize, &mut [u8]) -> io::Result<()>> Copies<R> {
     /// The numbers that a slot begins with.
-    fn numbers(&mut self, offset: usize) -> io::Result<Result<(u32, u32), End>> {
-        Ok(self.find(offset, PREFIX)?.map(|(piece, at)| {
-            let number = |at| {
-                let bytes = self.message((piece, at, 4)).first_chunk();
-                bytes.map_or(0, |bytes| u32::from_ne_bytes(*bytes))
-            };
-            (number(at), number(at + 4))
-        }))
+    fn numbers(&mut self, offset: usize) -> Result<(u32, u32), Stop> {
+        let (piece, at) = self.find(offset, PREFIX)?;
+        let number = |at| {
+            let bytes = self.message((piece, at, 4)).first_chunk();
+            bytes.map_or(0, |bytes| u32::from_ne_bytes(*bytes))
+        };
+        Ok((number(at), number(at + 4)))
     }
 
     fn message(&self, (piece, offset, len): Copied) -> &[u8] {
@@ -139,7 +139,7 @@ impl<R: Fn(usize, &mut [u8]) -> io::Result<()>> Copies<R> {
     }
 
     /// In which piece these bytes of the ring are, and where.
-    fn find(&mut self, offset: usize, len: usize) -> io::Result<Result<(usize, usize), End>> {
+    fn find(&mut self, offset: usize, len: usize) -> Result<(usize, usize), Stop> {
         /// One call copies half of the window, but not less than this, or a longer message whole.
         const LEAST: usize = 4 << 10;
         let lies_in = |(start, bytes): &(usize, Vec<u8>)| {
@@ -147,17 +147,17 @@ impl<R: Fn(usize, &mut [u8]) -> io::Result<()>> Copies<R> {
             (len <= bytes.len().checked_sub(from)?).then_some(from)
         };
         if let Some(at) = self.pieces.last().and_then(lies_in) {
-            return Ok(Ok((self.pieces.len() - 1, at)));
+            return Ok((self.pieces.len() - 1, at));
         }
         let Some(rest) = self.room.checked_sub(offset).filter(|rest| len <= *rest) else {
-            return Ok(Err(End::Corrupt(Corrupt("the messages run past the last one"))));
+            return Err(Stop::End(End::Corrupt(Corrupt("the messages run past the last one"))));
         };
         let piece = (self.window / 2).max(LEAST).max(len).min(rest);
-        let Some(window) = self.window.checked_sub(piece) else { return Ok(Err(End::Window)) };
+        let Some(window) = self.window.checked_sub(piece) else { return Err(Stop::End(End::Window)) };
         self.window = window;
         let mut bytes = vec![0; piece];
-        (self.read)(offset, &mut bytes)?;
+        (self.read)(offset, &mut bytes).map_err(Stop::Unread)?;
         self.pieces.push((offset, bytes));
-        Ok(Ok((self.pieces.len() - 1, 0)))
+        Ok((self.pieces.len() - 1, 0))
     }
 }

@@ -221,13 +221,8 @@ impl Ring<'_> {
     /// its memory stays until the next lap. It must not be freed afterwards either, because producers take an empty ring
     /// whose chunks begin at its tail for free.
     pub(crate) fn reclaimable(&self) -> Option<[(usize, usize); 2]> {
-        let (origin, room) = (self.shape.origin(), self.shape.room());
         let (from, to) = (self.extent(), self.first_kept());
-        match from.cmp(&to) {
-            Less => Some([(from, to - from), (0, 0)]),
-            Equal => None,
-            Greater => Some([(from, room - from), (origin, to - origin)]),
-        }
+        (from != to).then(|| self.behind_basin_between(from, to))
     }
 
     /// What `reclaimable` named has been freed.
@@ -241,17 +236,19 @@ impl Ring<'_> {
     /// They would get messages, and lose their memory behind those, only when the basin is full for the next time, which
     /// may be never. The head may come closer meanwhile, and what it leaves is freed by the owner of the get end.
     pub(crate) fn unused(&self) -> [(usize, usize); 2] {
-        let (origin, room) = (self.shape.origin(), self.shape.room());
         let (head, tail) = (self.get.load(), self.put.own());
         let is_in_basin = |cursor: Cursor| cursor.offset() < self.shape.basin_len();
         let next = if is_in_basin(tail) { self.beyond() } else { tail.offset() };
-        let (from, to) = (next.next_multiple_of(CHUNK).min(room), self.extent());
+        let (from, to) = (next.next_multiple_of(CHUNK).min(self.shape.room()), self.extent());
         let is_empty = head == tail || (is_in_basin(head) && is_in_basin(tail));
-        match from.cmp(&to) {
-            Less => [(from, to - from), (0, 0)],
-            Equal if !is_empty => [(0, 0); 2],
-            Equal | Greater => [(from, room - from), (origin, to - origin)],
-        }
+        if from == to && !is_empty { [(0, 0); 2] } else { self.behind_basin_between(from, to) }
+    }
+
+    /// What lies behind the basin from one offset on to another, around the end of the ring if need be: all of it if they
+    /// are the same. Up to two ranges of offset and length.
+    fn behind_basin_between(&self, from: usize, to: usize) -> [(usize, usize); 2] {
+        let (origin, room) = (self.shape.origin(), self.shape.room());
+        if from < to { [(from, to - from), (0, 0)] } else { [(from, room - from), (origin, to - origin)] }
     }
 
     /// The chunk behind the basin that the head is in, or comes to when it leaves the basin.

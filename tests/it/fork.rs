@@ -13,8 +13,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use shmq::{ByteQueue, GetError, OpenError, PutError, Queue, QueueOptions};
 
 use crate::harness::{
-    Forked, Record, Role, Stage, adopt_orphans, adopted, assert_about, assert_prompt, exists, exit_now, fork,
-    fork_here, fork_orphan, ms, nap, say, slow_forks, timed, until,
+    Forked, Record, Role, adopt_orphans, adopted, assert_about, assert_prompt, exists, exit_now, fork,
+    fork_here, fork_orphan, ms, nap, play, say, slow_forks, timed, until,
 };
 
 pub(crate) const ROLES: &[(&str, Role)] = &[
@@ -33,13 +33,6 @@ pub(crate) const ROLES: &[(&str, Role)] = &[
     ("fork::from_two_threads", from_two_threads),
     ("fork::slowly_from_two_threads", slowly_from_two_threads),
 ];
-
-/// Plays the role with a name.
-fn play(role: &str) {
-    let stage = Stage::new();
-    let said = stage.child(role, &[&stage.name()]).finish();
-    println!("{said:?}");
-}
 
 #[test]
 fn a_child_puts_and_gets_with_the_handle_it_inherited() {

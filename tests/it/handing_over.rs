@@ -13,7 +13,7 @@ use shmq::{ByteQueue, Connection, GetError, PutError, Queue, QueueOptions, Recei
 
 use crate::harness::{
     Random, Record, Role, Stage, adopt_orphans, adopted, assert_prompt, crash, exists, fork, fork_orphan,
-    hear, ms, nap, say, timed, until,
+    hear, ms, nap, play, say, timed, until,
 };
 use crate::pipes::name_of;
 
@@ -37,13 +37,6 @@ pub(crate) const ROLES: &[(&str, Role)] = &[
     ("handing_over::packs_and_forks", packs_and_forks),
     ("handing_over::amid_it", amid_it),
 ];
-
-/// Plays the role, in a process that starts no programs: see `pipes`.
-fn play(role: &str) {
-    let stage = Stage::new();
-    let said = stage.child(role, &[&stage.name()]).finish();
-    println!("{said:?}");
-}
 
 fn encode(value: &impl Serialize) -> Vec<u8> {
     postcard::to_stdvec(value).unwrap()

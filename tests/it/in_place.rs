@@ -7,7 +7,7 @@ use std::time::Duration;
 use shmq::{ByteQueue, GetError, PutError, QueueOptions};
 
 use crate::harness::{
-    Record, Role, Stage, assert_about, assert_prompt, assert_woken, fork, ms, nap, timed, until,
+    Record, Role, Stage, assert_about, assert_prompt, assert_woken, fork, ms, nap, play, timed, until,
 };
 
 pub(crate) const ROLES: &[(&str, Role)] = &[
@@ -234,13 +234,6 @@ fn a_panic_in_a_closure_wakes_the_next_sleeper() {
             took
         })
     });
-}
-
-/// Plays the role with a name.
-fn play(role: &str) {
-    let stage = Stage::new();
-    let said = stage.child(role, &[&stage.name()]).finish();
-    println!("{said:?}");
 }
 
 /// At least once: the next one gets the same message.

@@ -24,7 +24,7 @@ use std::ptr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Forked, exit_now, fork, nap};
+use crate::harness::{Forked, assert_prompt, exit_now, fork, nap, timed, until};
 
 /// What the victim exits with when it may not be traced.
 pub(crate) const REFUSED: i32 = 96;
@@ -418,6 +418,22 @@ impl Victim {
                 ptrace(libc::PTRACE_DETACH, self.pid(), 0, 0).expect("it stands still");
             }
         }
+    }
+
+    /// Lets it go on after `stop`, does something `meanwhile` again and again, and sees to it that it ends well, and soon.
+    pub(crate) fn goes_on_to_its_end(&self, mut meanwhile: impl FnMut()) {
+        self.go_on();
+        let ((), took) = timed(|| {
+            until("the victim ends", || {
+                meanwhile();
+                nap(Duration::from_micros(100));
+                self.has_ended().is_some_and(|code| {
+                    assert_eq!(code, 0, "it did not go on");
+                    true
+                })
+            });
+        });
+        assert_prompt(took);
     }
 
     /// After `go_on`: its exit code, if it has ended.

@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use shmq::{ByteQueue, QueueOptions};
 
-use crate::harness::{Role, exists, ms, object};
+use crate::harness::{Role, exists, object};
 use crate::instants_calls::{
     Call, Committed, Refused, Shmq, Side, Subject, consume, get_many, get_with, message, produce, put_many,
-    put_with, refused_put, try_at_every_instant,
+    put_with, refused_put, try_at_every_instant, wrongs,
 };
-use crate::instants_court::{Trial, play};
+use crate::instants_court::Trial;
 
 /// The roles, two for the calls on queues in each state.
 macro_rules! roles {
@@ -31,8 +31,7 @@ macro_rules! roles {
             let mut wrong = Vec::new();
             $({
                 let role = if trial == Trial::Kill { $killed } else { $stopped };
-                let calls = $calls.iter().filter(|call| call.side == Some(side)).map(|call| call.name);
-                wrong.extend(play(&[], role, calls, ms(10_000)));
+                wrong.extend(wrongs(role, $calls, Some(side)));
             })*
             assert!(wrong.is_empty(), "{wrong:#?}");
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use shmq::{ByteQueue, GetError, PutError, QueueOptions};
 
-use crate::harness::{Forked, Record, Role, assert_prompt, exists, fork, ms, nap, object, timed, until};
+use crate::harness::{Forked, Record, Role, assert_prompt, exists, fork, ms, object, timed, until};
 use crate::instants::{Moment, Route, Victim, Walk, is_asleep};
 use crate::instants_court::{Log, Place, Trial, hold_court, play};
 use crate::textbook::Textbook;
@@ -708,17 +708,9 @@ fn stop_at<S: Subject>(call: &Call<S>, route: &Route, moment: Moment, number: u6
     scene.go(&mut victim, route, moment);
     victim.stop(number.is_multiple_of(3));
     let alone = scene.sleeper.is_none();
-    let keep = |took: Duration| {
-        let over = took.saturating_sub(TIMEOUT);
-        log.add(Place::Kept, 1);
-        log.add(Place::Missed, u64::from(over > ms(20)));
-        log.took(Place::Overrun, over);
-        assert_prompt(took);
-    };
-
     let in_the_way = scene.subject.is_owned(Side::Put) || scene.subject.committed().pending() == CAPACITY;
     let (put, took) = timed(|| scene.subject.put(LATE, TIMEOUT));
-    keep(took);
+    log.deadline(TIMEOUT, took);
     match put {
         Ok(()) => scene.late.borrow_mut().push(LATE),
         Err(Refused::Closed) => assert!(scene.subject.is_closed()),
@@ -726,7 +718,7 @@ fn stop_at<S: Subject>(call: &Call<S>, route: &Route, moment: Moment, number: u6
     }
     let in_the_way = scene.subject.is_owned(Side::Get) || scene.subject.committed().pending() == 0;
     let (got, took) = timed(|| scene.subject.get(TIMEOUT));
-    keep(took);
+    log.deadline(TIMEOUT, took);
     match got {
         Ok(number) => scene.got.borrow_mut().push(number),
         Err(Refused::Closed) => assert!(scene.subject.is_closed()),
@@ -751,18 +743,7 @@ fn stop_at<S: Subject>(call: &Call<S>, route: &Route, moment: Moment, number: u6
     log.took(Place::Call, took);
     assert_prompt(took);
 
-    victim.go_on();
-    let ((), took) = timed(|| {
-        until("the victim ends", || {
-            scene.help(&scene.late);
-            nap(Duration::from_micros(100));
-            victim.has_ended().is_some_and(|code| {
-                assert_eq!(code, 0, "it did not go on");
-                true
-            })
-        });
-    });
-    assert_prompt(took);
+    victim.goes_on_to_its_end(|| scene.help(&scene.late));
     scene.awaken(log);
     scene.audit(&Fate::Returned(scene.outcome(VICTIM).expect("it has ended")));
     scene.subject.agrees(scene.deaths);
@@ -786,10 +767,14 @@ pub(crate) fn try_at_every_instant<S: Subject>(calls: &[Call<S>], trial: Trial, 
     );
 }
 
-/// Has every call tried that works on this end.
+/// Has every call tried that works on this end, and says what went wrong.
+pub(crate) fn wrongs<S>(role: &str, calls: &[Call<S>], side: Option<Side>) -> Vec<String> {
+    let calls = calls.iter().filter(|call| call.side == side).map(|call| call.name);
+    play(&[], role, calls, ms(10_000))
+}
+
 fn try_all(role: &str, side: Option<Side>) {
-    let calls = CALLS.iter().filter(|call| call.side == side).map(|call| call.name);
-    let wrong = play(&[], role, calls, ms(10_000));
+    let wrong = wrongs(role, CALLS, side);
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 

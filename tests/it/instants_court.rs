@@ -18,7 +18,9 @@ use std::fmt;
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
-use crate::harness::{Forked, Random, Record, Stage, exit_now, fork, is_thorough, ms, nap, say};
+use crate::harness::{
+    Forked, Random, Record, Stage, assert_prompt, exit_now, fork, is_thorough, ms, nap, say,
+};
 use crate::instants::{Moment, REFUSED, Route, Walk, can_trace, pin};
 
 /// What is wrong with a moment.
@@ -81,6 +83,15 @@ impl Log {
     pub(crate) fn took(&self, place: Place, time: Duration) {
         let time = u64::try_from(time.as_nanos()).expect("not centuries");
         self.set(place, self.get(place).max(time));
+    }
+
+    /// Somebody's call with this timeout ended after that time.
+    pub(crate) fn deadline(&self, timeout: Duration, took: Duration) {
+        let over = took.saturating_sub(timeout);
+        self.add(Place::Kept, 1);
+        self.add(Place::Missed, u64::from(over > ms(20)));
+        self.took(Place::Overrun, over);
+        assert_prompt(took);
     }
 
     pub(crate) fn longest(&self, place: Place) -> Duration {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use shmq::{ByteQueue, GetError, OpenError};
 
 use crate::harness::{
-    Role, assert_prompt, fork, is_locked, is_thorough, ms, names_beginning_with, nap, object, timed, until,
+    Role, assert_prompt, fork, is_locked, is_thorough, ms, names_beginning_with, object, timed,
 };
 use crate::instants::{Moment, Route, Victim};
 use crate::instants_court::{Log, Place, Trial, hold_court, play};
@@ -256,17 +256,7 @@ fn stop_at(call: &Call, route: &Route, moment: Moment, number: u64, name: &str, 
         log.took(if is_slow { Place::Overrun } else { Place::Call }, over);
         assert_prompt(over);
     }
-    victim.go_on();
-    let ((), took) = timed(|| {
-        until("the victim ends", || {
-            nap(Duration::from_micros(100));
-            victim.has_ended().is_some_and(|code| {
-                assert_eq!(code, 0, "it did not go on");
-                true
-            })
-        });
-    });
-    assert_prompt(took);
+    victim.goes_on_to_its_end(|| {});
     kept.iter().for_each(use_it);
     drop(kept);
     end(call, name);

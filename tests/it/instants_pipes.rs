@@ -296,29 +296,13 @@ fn stop_at(call: &Call, route: &Route, moment: Moment, number: u64, name: &str, 
     } else if !call.asleep {
         // The victim goes on from where it is, so it must find what it has sent and what it is to get.
         let (polled, took) = timed(|| scene.here.poll(TIMEOUT));
-        log.add(Place::Kept, 1);
-        log.took(Place::Overrun, took.saturating_sub(TIMEOUT));
-        log.add(Place::Missed, u64::from(took > TIMEOUT + ms(20)));
-        assert_prompt(took);
+        log.deadline(TIMEOUT, took);
         polled.expect("it can be looked at");
         let (sent, took) = timed(|| scene.here.send_timeout(&21, TIMEOUT));
-        log.add(Place::Kept, 1);
-        log.took(Place::Overrun, took.saturating_sub(TIMEOUT));
-        log.add(Place::Missed, u64::from(took > TIMEOUT + ms(20)));
-        assert_prompt(took);
+        log.deadline(TIMEOUT, took);
         assert!(!matches!(sent, Err(PutError::Closed)), "there is nobody, it said");
     }
-    victim.go_on();
-    let ((), took) = timed(|| {
-        until("the victim ends", || {
-            nap(Duration::from_micros(100));
-            victim.has_ended().is_some_and(|code| {
-                assert_eq!(code, 0, "it did not go on");
-                true
-            })
-        });
-    });
-    assert_prompt(took);
+    victim.goes_on_to_its_end(|| {});
     scene.audit(true, name, Some(log));
 }
 

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use shmq::{ByteQueue, QueueOptions};
 
-use crate::harness::{Role, exists, ms, object};
+use crate::harness::{Role, exists, object};
 use crate::instants_calls::{
     Call, Committed, Refused, Shmq, Side, Subject, consume, get_many, get_with, produce, put_many, put_with,
-    try_at_every_instant,
+    try_at_every_instant, wrongs,
 };
-use crate::instants_court::{Trial, play};
+use crate::instants_court::Trial;
 
 pub(crate) const ROLES: &[(&str, Role)] = &[
     ("instants_sparse::killed", |arguments| try_at_every_instant::<Sparse>(CALLS, Trial::Kill, arguments)),
@@ -155,8 +155,7 @@ impl Subject for Sparse {
 
 /// Has every call tried that works on this end.
 fn try_all(role: &str, side: Side) {
-    let calls = CALLS.iter().filter(|call| call.side == Some(side)).map(|call| call.name);
-    let wrong = play(&[], role, calls, ms(10_000));
+    let wrong = wrongs(role, CALLS, Some(side));
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 

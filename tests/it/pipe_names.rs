@@ -7,7 +7,8 @@ use std::time::Duration;
 use shmq::{Connection, GetError, OpenError, PutError, Queue};
 
 use crate::harness::{
-    Forked, Random, Record, Role, Stage, close_standard, exists, exit_now, fork, hear, ms, nap, say, until,
+    Forked, Random, Record, Role, Stage, close_standard, exists, exit_now, fork, hear, ms, nap, play, say,
+    until,
 };
 use crate::pipes::assert_ended;
 
@@ -20,13 +21,6 @@ pub(crate) const ROLES: &[(&str, Role)] = &[
     ("pipe_names::descriptors", descriptors),
     ("pipe_names::starts_and_drops", starts_and_drops),
 ];
-
-/// Plays the role with a name of its own.
-fn play(role: &str) {
-    let stage = Stage::new();
-    let said = stage.child(role, &[&stage.name()]).finish();
-    println!("{said:?}");
-}
 
 #[test]
 fn a_named_pipe_is_taken_once() {

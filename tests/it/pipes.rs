@@ -17,7 +17,7 @@ use shmq::{Connection, GetError, OpenError, PipeOptions, PutError, Queue, Receiv
 
 use crate::harness::{
     Forked, Random, Record, Role, Stage, assert_about, assert_prompt, assert_woken, exists, exit_now, fork,
-    ms, nap, say, timed, until,
+    ms, nap, play, say, timed, until,
 };
 
 pub(crate) const ROLES: &[(&str, Role)] = &[
@@ -33,13 +33,6 @@ pub(crate) const ROLES: &[(&str, Role)] = &[
     ("pipes::inherited", inherited),
     ("pipes::crowded", crowded),
 ];
-
-/// Plays the role with a name of its own.
-fn play(role: &str) {
-    let stage = Stage::new();
-    let said = stage.child(role, &[&stage.name()]).finish();
-    println!("{said:?}");
-}
 
 /// The name in what is printed of an end: that of an anonymous pipe is told nowhere else.
 pub(crate) fn name_of(end: &impl Debug) -> String {

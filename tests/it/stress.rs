@@ -20,7 +20,8 @@ use shmq::{GetError, OpenError, PutError, Queue, QueueOptions};
 use crate::broken::{GET_LOCK, PUT_LOCK};
 use crate::faults::{child_of_a_handler, fork_at_tick, is_child_of_a_handler, shared, stop_ticking, tick};
 use crate::harness::{
-    self, Forked, Role, Stage, assert_about, assert_prompt, exists, fork, ms, nap, object, say, timed, until,
+    self, Forked, Role, Stage, assert_about, assert_prompt, exists, fork, ms, nap, object, play, say, timed,
+    until,
 };
 
 pub(crate) const ROLES: &[(&str, Role)] = &[
@@ -32,13 +33,6 @@ pub(crate) const ROLES: &[(&str, Role)] = &[
     ("stress::thousand_behind_the_dead", thousand_behind_the_dead),
     ("stress::forgets", forgets),
 ];
-
-/// Plays the role with a name.
-fn play(role: &str) {
-    let stage = Stage::new();
-    let said = stage.child(role, &[&stage.name()]).finish();
-    println!("{said:?}");
-}
 
 /// A process that owns the lock of an end, as one does that was stopped in the middle of a call.
 pub(crate) struct Owner {

@@ -526,14 +526,19 @@ fn few_addresses(arguments: &[String]) {
 // ---------------------------------------------------------------------------------------------------
 // Deaths
 
+/// Plays the role with a name and a seed.
+fn play_at_random(role: &str) {
+    let stage = Stage::new();
+    let seed = Random::new().next().to_string();
+    let said = stage.child(role, &[&stage.name(), &seed]).finish();
+    println!("{said:?}");
+}
+
 /// Producers and consumers killed at random while the queue grows and shrinks: each message that a put returned
 /// for comes once, or was in the hands of a consumer that was killed.
 #[test]
 fn killed_while_it_grows_and_shrinks_nobody_loses_more_than_what_was_in_hand() {
-    let stage = Stage::new();
-    let seed = Random::new().next().to_string();
-    let said = stage.child("unbounded::rages", &[&stage.name(), &seed]).finish();
-    println!("{said:?}");
+    play_at_random("unbounded::rages");
 }
 
 fn rages(arguments: &[String]) {
@@ -600,10 +605,7 @@ fn rages(arguments: &[String]) {
 /// of each at a time, are killed at random.
 #[test]
 fn killed_while_messages_leave_the_basin_and_come_back_nobody_loses_more_than_what_was_in_hand() {
-    let stage = Stage::new();
-    let seed = Random::new().next().to_string();
-    let said = stage.child("unbounded::swings", &[&stage.name(), &seed]).finish();
-    println!("{said:?}");
+    play_at_random("unbounded::swings");
 }
 
 /// How many messages go in or out in one call, at most.

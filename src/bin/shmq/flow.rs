@@ -76,7 +76,7 @@ impl Puts<'_> {
             if start.duration_since(self.looked) > SLICE || start.elapsed() > SLICE {
                 self.looked = Instant::now();
                 if self.queue.is_abandoned() {
-                    return Err(self.stopped(GONE));
+                    return Err(Failure::Error(self.stopped(GONE)));
                 }
             }
             let left = self.timeout.map(|timeout| timeout.saturating_sub(start.elapsed()));
@@ -88,29 +88,29 @@ impl Puts<'_> {
                 Err(PutError::Full) if left.is_none_or(|left| !left.is_zero()) => {}
                 Err(PutError::Full) => {
                     let text = "the queue is full, and no message was taken in time";
-                    return match self.stopped(text) {
-                        Failure::Error(text) => Err(Failure::TimedOut(text)),
-                        other => Err(other),
-                    };
+                    return Err(Failure::TimedOut(self.stopped(text)));
                 }
                 Err(PutError::TooLong { max, .. }) => {
                     let number = self.done + 1;
-                    return Err(self.stopped(&format!(
+                    return Err(Failure::Error(self.stopped(&format!(
                         "{what} {number} is longer than {max} bytes, the longest message that this queue carries \
                          (see create --max-message)"
-                    )));
+                    ))));
                 }
-                Err(error) => return Err(self.stopped(&Failure::put(self.queue.name(), &error))),
+                Err(error) => {
+                    let why = Failure::put(self.queue.name(), &error);
+                    return Err(Failure::Error(self.stopped(&why)));
+                }
             }
         }
     }
 
-    /// The end before the end of the input.
-    fn stopped(&self, why: &str) -> Failure {
-        Failure::Error(match self.done {
+    /// The end before the end of the input, in words.
+    fn stopped(&self, why: &str) -> String {
+        match self.done {
             0 => format!("{why}\nnothing was put"),
             done => format!("{why}\n{} put before that", counted(done, "message was", "messages were")),
-        })
+        }
     }
 }
 

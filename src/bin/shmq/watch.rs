@@ -94,9 +94,6 @@ impl Screen {
         let mut output = io::stdout().lock();
         match self {
             Self::Appended => {
-                let newest = |values: &VecDeque<f64>| {
-                    values.back().map_or("-".to_owned(), |value| format!("{value:.0}"))
-                };
                 if history.messages.len() == 1 {
                     writeln!(output, "messages  puts/s  gets/s  attached  state")?;
                 }
@@ -136,6 +133,10 @@ fn standing(info: &Info) -> String {
     format!("{}{closed}", state(&info.state))
 }
 
+fn newest(values: &VecDeque<f64>) -> String {
+    values.back().map_or("-".to_owned(), |value| format!("{value:.0}"))
+}
+
 fn drawing(history: &History, info: &Info, width: usize) -> Vec<String> {
     let attached = counted(info.attached, "handle", "handles");
     let title = format!("{}: {}, {attached}; Ctrl-C ends", info.name, standing(info));
@@ -143,7 +144,6 @@ fn drawing(history: &History, info: &Info, width: usize) -> Vec<String> {
         Some(capacity) => format!("{} of {capacity}", info.messages),
         None => info.messages.to_string(),
     };
-    let newest = |values: &VecDeque<f64>| values.back().map_or("-".to_owned(), |value| format!("{value:.0}"));
     let lines = [
         title,
         line("messages", &messages, &history.messages, width),
